@@ -1,0 +1,161 @@
+package trainer
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// Config says everything that shapes a training: two runs with equal Key on
+// the same machine and versions do the same work.
+type Config struct {
+	Engine   string   `json:"engine"`
+	Model    Model    `json:"model"`
+	Data     Data     `json:"data"`
+	Quality  Quality  `json:"quality"`
+	Plan     Plan     `json:"plan"`
+	Schedule Schedule `json:"schedule"`
+	Seed     uint64   `json:"seed"`
+	Output   Output   `json:"output"`
+}
+
+// Model names the base weights.
+type Model struct {
+	Path      string `json:"path"`       // directory in Hugging Face / mlx-lm layout
+	Quantize  int    `json:"quantize"`   // bits of affine quantization applied at load; 0 keeps the weights as stored
+	GroupSize int    `json:"group_size"` // weights that share one scale when quantizing at load
+}
+
+// Data names the text and how it is cut.
+type Data struct {
+	Path          string `json:"path"`            // directory with train/valid/test.jsonl, or one .jsonl file
+	MaskPrompt    bool   `json:"mask_prompt"`     // only the completion counts in the loss
+	MaxSeqLength  int    `json:"max_seq_length"`  // tokens; longer rows are cut
+	GroupByLength bool   `json:"group_by_length"` // rows of like length share a batch
+}
+
+// Quality holds what changes what is learned.
+type Quality struct {
+	Rank         int     `json:"rank"`
+	Scale        float64 `json:"scale"` // raw factor on the low-rank path, as mlx-lm's; alpha = scale × rank
+	Dropout      float64 `json:"dropout"`
+	Layers       int     `json:"layers"` // last N blocks get adapters; -1 means all
+	LearningRate float64 `json:"learning_rate"`
+	Optimizer    string  `json:"optimizer"`
+}
+
+// Plan holds what changes speed, memory or stability and not, beyond the
+// order of additions, what is learned.
+type Plan struct {
+	Batch         int    `json:"batch"`        // rows a step
+	Accumulation  int    `json:"accumulation"` // steps to one optimizer update
+	Checkpointing bool   `json:"checkpointing"`
+	Compile       string `json:"compile"` // auto, on or off
+	MemoryLimit   Limit  `json:"memory_limit"`
+	CacheLimit    Limit  `json:"cache_limit"`
+	WiredLimit    Limit  `json:"wired_limit"`
+}
+
+// Schedule holds when things happen. Steps are mlx-lm's iterations: one batch
+// through the model; optimizer updates are Steps / Plan.Accumulation.
+type Schedule struct {
+	Steps          int `json:"steps"`
+	EvalEvery      int `json:"eval_every"`
+	ValBatches     int `json:"val_batches"` // -1 means the whole validation set
+	SaveEvery      int `json:"save_every"`
+	ReloadInterval int `json:"reload_interval"` // steps to a worker process; 0 means one process for all
+}
+
+// Output says where results go. It does not take part in Config.Key.
+type Output struct {
+	AdapterPath string `json:"adapter_path"`
+}
+
+// DefaultConfig returns mlx-lm's defaults, except that adapters go on all
+// blocks and rows are grouped by length.
+func DefaultConfig() Config {
+	return Config{
+		Engine:   "mlx-lm",
+		Model:    Model{GroupSize: 64},
+		Data:     Data{MaxSeqLength: 2048, GroupByLength: true},
+		Quality:  Quality{Rank: 8, Scale: 20, Layers: -1, LearningRate: 1e-5, Optimizer: "adam"},
+		Plan:     Plan{Batch: 4, Accumulation: 1, Compile: "auto"},
+		Schedule: Schedule{Steps: 1000, EvalEvery: 200, ValBatches: 25, SaveEvery: 100},
+		Output:   Output{AdapterPath: "adapters"},
+	}
+}
+
+// Key identifies the configuration: 16 hex digits of a hash over its canonical
+// form. Where results are written does not matter to it.
+func (c Config) Key() string {
+	c.Output = Output{}
+	b, err := json.Marshal(c)
+	if err != nil {
+		panic(fmt.Sprintf("trainer: config does not marshal: %v", err)) // only finite numbers and strings inside
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8])
+}
+
+// Alpha is scale × rank, which stays the same when the rank changes.
+func (c Config) Alpha() float64 { return c.Quality.Scale * float64(c.Quality.Rank) }
+
+// WithRank returns c with another rank and the same alpha.
+func (c Config) WithRank(rank int) Config {
+	alpha := c.Alpha()
+	c.Quality.Rank = rank
+	c.Quality.Scale = alpha / float64(rank)
+	return c
+}
+
+// EffectiveBatch is the number of rows behind one optimizer update.
+func (c Config) EffectiveBatch() int { return c.Plan.Batch * c.Plan.Accumulation }
+
+// ConfigError lists what is wrong with a configuration, one line a knob.
+type ConfigError struct{ Problems []string }
+
+func (e *ConfigError) Error() string {
+	return "configuration: " + strings.Join(e.Problems, "; ")
+}
+
+// Validate checks every value against what any engine could do. It returns
+// *ConfigError naming every problem, or nil.
+func (c Config) Validate() error {
+	var p []string
+	need := func(ok bool, format string, args ...any) {
+		if !ok {
+			p = append(p, fmt.Sprintf(format, args...))
+		}
+	}
+	need(c.Model.Path != "", "model: give --model DIR")
+	need(c.Data.Path != "", "data: give --data DIR")
+	switch c.Model.Quantize {
+	case 0, 2, 3, 4, 5, 6, 8:
+	default:
+		need(false, "quantize: %d bits is not one of 2, 3, 4, 5, 6, 8 (0 keeps the weights as stored)", c.Model.Quantize)
+	}
+	switch c.Model.GroupSize {
+	case 32, 64, 128:
+	default:
+		need(false, "group-size: %d is not one of 32, 64, 128", c.Model.GroupSize)
+	}
+	need(c.Data.MaxSeqLength >= 2, "max-seq-length: %d leaves nothing to predict; use 2 or more", c.Data.MaxSeqLength)
+	need(c.Quality.Rank >= 1, "rank: %d; use 1 or more", c.Quality.Rank)
+	need(c.Quality.Scale > 0, "scale: %g; use more than 0", c.Quality.Scale)
+	need(c.Quality.Dropout >= 0 && c.Quality.Dropout < 1, "dropout: %g is not in [0, 1)", c.Quality.Dropout)
+	need(c.Quality.Layers == -1 || c.Quality.Layers >= 1, "num-layers: %d; use 1 or more, or -1 for all", c.Quality.Layers)
+	need(c.Quality.LearningRate > 0, "learning-rate: %g; use more than 0", c.Quality.LearningRate)
+	need(c.Plan.Batch >= 1, "batch-size: %d; use 1 or more", c.Plan.Batch)
+	need(c.Plan.Accumulation >= 1, "grad-accumulation-steps: %d; use 1 or more", c.Plan.Accumulation)
+	need(c.Schedule.Steps >= 1, "iters: %d; use 1 or more", c.Schedule.Steps)
+	need(c.Schedule.EvalEvery >= 1, "steps-per-eval: %d; use 1 or more", c.Schedule.EvalEvery)
+	need(c.Schedule.ValBatches >= -1, "val-batches: %d; use 0 or more, or -1 for all", c.Schedule.ValBatches)
+	need(c.Schedule.SaveEvery >= 1, "save-every: %d; use 1 or more", c.Schedule.SaveEvery)
+	need(c.Schedule.ReloadInterval >= 0, "reload-interval: %d; use 0 or more", c.Schedule.ReloadInterval)
+	if len(p) > 0 {
+		return &ConfigError{Problems: p}
+	}
+	return nil
+}

@@ -1,0 +1,79 @@
+package trainer
+
+import "time"
+
+// Job is one piece of work for one worker process: a calibration burst, a
+// stretch of a training, or a whole training.
+type Job struct {
+	Config Config `json:"config"`
+
+	// Tokens are the token files (package trainer/data) of the splits.
+	Tokens TokenFiles `json:"tokens"`
+
+	// Dir is where the worker may write: checkpoints/NNNNNNN below it, and the
+	// finished adapter in adapter/ when the job reaches Config.Schedule.Steps.
+	// Empty forbids writing: a burst.
+	Dir string `json:"dir,omitempty"`
+
+	// From continues a training from a checkpoint; nil starts at step 0.
+	From *CheckpointRef `json:"from,omitempty"`
+
+	// Segment numbers the worker processes of one training, from 0.
+	Segment int `json:"segment"`
+
+	// UntilStep ends the job when that many steps of the training are done,
+	// counted from step 0 of the training. 0 leaves it to Shapes or Budget.
+	UntilStep int `json:"until_step"`
+
+	// Budget ends the job at the first step boundary after this much time
+	// since the first step began; 0 is no limit. Rounded to milliseconds.
+	Budget time.Duration `json:"-"`
+
+	// Shapes, when there are any, replace the data's own batches: each runs
+	// for its Steps in the order given, filled with rows of the training
+	// split cut and repeated to the exact shape, with the allocator's cache
+	// cleared and its peak reset in between. They train no usable adapter.
+	Shapes []Shape `json:"shapes,omitempty"`
+
+	// SaveOnStop writes a checkpoint when the job is asked to stop.
+	SaveOnStop bool `json:"save_on_stop"`
+
+	// Evaluate validates before the first step, every Config.Schedule.EvalEvery
+	// steps, and after the last.
+	Evaluate bool `json:"evaluate"`
+
+	Mode Mode `json:"mode"`
+}
+
+// Shape is a batch of Batch rows of Width tokens each, Width-1 of which are
+// predicted, run for Steps steps.
+type Shape struct {
+	Batch int `json:"batch"`
+	Width int `json:"width"`
+	Steps int `json:"steps,omitempty"`
+}
+
+// Positions is the number of tokens that go through the model in one step.
+func (s Shape) Positions() int64 { return int64(s.Batch) * int64(s.Width-1) }
+
+// TokenFiles are paths of tokenized splits; Valid may be empty.
+type TokenFiles struct {
+	Train string `json:"train"`
+	Valid string `json:"valid,omitempty"`
+}
+
+// CheckpointRef names a durable state of a training.
+type CheckpointRef struct {
+	Step int    `json:"step"` // steps done when it was written
+	Dir  string `json:"dir"`
+}
+
+// Mode says how much a worker measures.
+type Mode string
+
+const (
+	// Normal measures what costs nothing: losses, times and counters.
+	Normal Mode = "normal"
+	// Profile also separates phases, which changes both time and peak memory.
+	Profile Mode = "profile"
+)

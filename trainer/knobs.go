@@ -1,0 +1,223 @@
+package trainer
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Knob is one value of a Config that a person or the tuner may turn. The table
+// Knobs is the only list of them: flags, --set, mlxdyno.yaml, adapters to other
+// trainers and the search space are all made from it.
+type Knob struct {
+	Name      string   // flag and --set name
+	MLXLMKey  string   // key in mlx-lm's YAML, dotted when nested; empty if mlx-lm has none
+	Unit      string   // unit of the value; empty for names and switches
+	Doc       string   // one sentence
+	Quality   bool     // changes what is learned, so that the tuner asks first
+	Choices   []string // the only values, when they are few
+	IsSwitch  bool     // true or false
+	Get       func(*Config) string
+	Set       func(*Config, string) error
+	YAMLValue func(*Config) any // the value as YAML should carry it
+}
+
+// Key is the knob's place in mlxdyno.yaml: mlx-lm's key at the top level, or
+// its own name with underscores under "mlxdyno:".
+func (k Knob) Key() string {
+	if k.MLXLMKey != "" {
+		return k.MLXLMKey
+	}
+	return "mlxdyno." + strings.ReplaceAll(k.Name, "-", "_")
+}
+
+// Knobs is the table, in the order in which people meet the knobs.
+var Knobs = []Knob{
+	text("model", "model", "Directory of the base model in Hugging Face layout", func(c *Config) *string { return &c.Model.Path }),
+	text("data", "data", "Directory with train.jsonl and valid.jsonl, or one .jsonl file", func(c *Config) *string { return &c.Data.Path }),
+	text("engine", "", "What trains", func(c *Config) *string { return &c.Engine }, "mlx-lm"),
+	quality(integer("quantize", "", "bits", "Quantize the base at load to this many bits; 0 keeps it as stored", func(c *Config) *int { return &c.Model.Quantize }, "0", "2", "3", "4", "5", "6", "8")),
+	quality(integer("group-size", "", "weights", "Weights that share one scale when quantizing at load", func(c *Config) *int { return &c.Model.GroupSize }, "32", "64", "128")),
+	quality(toggle("mask-prompt", "mask_prompt", "Count only the completion in the loss", func(c *Config) *bool { return &c.Data.MaskPrompt })),
+	quality(integer("max-seq-length", "max_seq_length", "tokens", "Cut rows longer than this", func(c *Config) *int { return &c.Data.MaxSeqLength })),
+	toggle("group-by-length", "", "Put rows of like length into one batch, which saves padding", func(c *Config) *bool { return &c.Data.GroupByLength }),
+	quality(integer("rank", "lora_parameters.rank", "", "Rank of the adapters", func(c *Config) *int { return &c.Quality.Rank })),
+	quality(number("scale", "lora_parameters.scale", "", "Factor on the low-rank path; alpha is scale × rank", func(c *Config) *float64 { return &c.Quality.Scale })),
+	quality(number("dropout", "lora_parameters.dropout", "", "Dropout before the low-rank path", func(c *Config) *float64 { return &c.Quality.Dropout })),
+	quality(integer("num-layers", "num_layers", "blocks", "Put adapters on the last N blocks; -1 for all", func(c *Config) *int { return &c.Quality.Layers })),
+	quality(number("learning-rate", "learning_rate", "", "Learning rate", func(c *Config) *float64 { return &c.Quality.LearningRate })),
+	quality(text("optimizer", "optimizer", "Optimizer", func(c *Config) *string { return &c.Quality.Optimizer }, "adam", "adamw", "sgd", "adafactor", "muon")),
+	integer("batch-size", "batch_size", "rows", "Rows a step", func(c *Config) *int { return &c.Plan.Batch }),
+	integer("grad-accumulation-steps", "grad_accumulation_steps", "steps", "Steps to one optimizer update", func(c *Config) *int { return &c.Plan.Accumulation }),
+	toggle("grad-checkpoint", "grad_checkpoint", "Recompute activations in the backward pass: less memory, more time", func(c *Config) *bool { return &c.Plan.Checkpointing }),
+	text("compile", "", "Compile the step; auto compiles on a GPU only", func(c *Config) *string { return &c.Plan.Compile }, "auto", "on", "off"),
+	limit("memory-limit", "", "MLX's memory limit, a guideline above which it waits and drops its cache", func(c *Config) *Limit { return &c.Plan.MemoryLimit }),
+	limit("cache-limit", "", "Freed memory that MLX may keep; default clears it every step, as mlx-lm does", func(c *Config) *Limit { return &c.Plan.CacheLimit }),
+	limit("wired-limit", "", "Memory that macOS must not page out; default is mlx-lm's choice", func(c *Config) *Limit { return &c.Plan.WiredLimit }),
+	integer("iters", "iters", "steps", "Training steps, each one batch", func(c *Config) *int { return &c.Schedule.Steps }),
+	integer("steps-per-eval", "steps_per_eval", "steps", "Steps between validations", func(c *Config) *int { return &c.Schedule.EvalEvery }),
+	integer("val-batches", "val_batches", "batches", "Validation batches; -1 for all", func(c *Config) *int { return &c.Schedule.ValBatches }),
+	integer("save-every", "save_every", "steps", "Steps between checkpoints", func(c *Config) *int { return &c.Schedule.SaveEvery }),
+	integer("reload-interval", "", "steps", "Restart the worker process after so many steps; 0 for never", func(c *Config) *int { return &c.Schedule.ReloadInterval }),
+	seedKnob(),
+	text("adapter-path", "adapter_path", "Where the finished adapter goes", func(c *Config) *string { return &c.Output.AdapterPath }),
+}
+
+// FindKnob returns the knob of that name.
+func FindKnob(name string) (Knob, bool) {
+	i := slices.IndexFunc(Knobs, func(k Knob) bool { return k.Name == name })
+	if i < 0 {
+		return Knob{}, false
+	}
+	return Knobs[i], true
+}
+
+// Origin says where a knob's value came from. A later origin in the order
+// default, tuned, file, flag wins over an earlier one.
+type Origin string
+
+const (
+	FromDefault Origin = "default"
+	FromTuned   Origin = "tuned"
+	FromFile    Origin = "file"
+	FromFlag    Origin = "flag"
+)
+
+// Settings is a configuration that remembers who set each knob.
+type Settings struct {
+	Config  Config
+	Origins map[string]Origin // by knob name; a knob that is absent has its default
+}
+
+// NewSettings returns the defaults.
+func NewSettings() Settings {
+	return Settings{Config: DefaultConfig(), Origins: map[string]Origin{}}
+}
+
+// Set turns one knob and notes the origin.
+func (s *Settings) Set(name, value string, from Origin) error {
+	k, ok := FindKnob(name)
+	if !ok {
+		return fmt.Errorf("no knob is called %q; see mlxdyno train --help", name)
+	}
+	if err := k.Set(&s.Config, value); err != nil {
+		return err
+	}
+	s.Origins[name] = from
+	return nil
+}
+
+// Origin returns who set the knob.
+func (s Settings) Origin(name string) Origin {
+	if o, ok := s.Origins[name]; ok {
+		return o
+	}
+	return FromDefault
+}
+
+func quality(k Knob) Knob { k.Quality = true; return k }
+
+func text(name, key, doc string, at func(*Config) *string, choices ...string) Knob {
+	return Knob{Name: name, MLXLMKey: key, Doc: doc, Choices: choices,
+		Get: func(c *Config) string { return *at(c) },
+		Set: func(c *Config, s string) error {
+			if err := oneOf(name, s, choices); err != nil {
+				return err
+			}
+			*at(c) = s
+			return nil
+		},
+		YAMLValue: func(c *Config) any { return *at(c) }}
+}
+
+func integer(name, key, unit, doc string, at func(*Config) *int, choices ...string) Knob {
+	return Knob{Name: name, MLXLMKey: key, Unit: unit, Doc: doc, Choices: choices,
+		Get: func(c *Config) string { return strconv.Itoa(*at(c)) },
+		Set: func(c *Config, s string) error {
+			if err := oneOf(name, s, choices); err != nil {
+				return err
+			}
+			v, err := strconv.Atoi(s)
+			if err != nil {
+				return fmt.Errorf("%s: %q is not a whole number", name, s)
+			}
+			*at(c) = v
+			return nil
+		},
+		YAMLValue: func(c *Config) any { return *at(c) }}
+}
+
+func number(name, key, unit, doc string, at func(*Config) *float64) Knob {
+	return Knob{Name: name, MLXLMKey: key, Unit: unit, Doc: doc,
+		Get: func(c *Config) string { return strconv.FormatFloat(*at(c), 'g', -1, 64) },
+		Set: func(c *Config, s string) error {
+			v, err := strconv.ParseFloat(s, 64)
+			if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
+				return fmt.Errorf("%s: %q is not a finite number", name, s)
+			}
+			*at(c) = v
+			return nil
+		},
+		YAMLValue: func(c *Config) any { return *at(c) }}
+}
+
+func toggle(name, key, doc string, at func(*Config) *bool) Knob {
+	return Knob{Name: name, MLXLMKey: key, Doc: doc, IsSwitch: true, Choices: []string{"true", "false"},
+		Get: func(c *Config) string { return strconv.FormatBool(*at(c)) },
+		Set: func(c *Config, s string) error {
+			v, err := strconv.ParseBool(s)
+			if err != nil {
+				return fmt.Errorf("%s: %q is not true or false", name, s)
+			}
+			*at(c) = v
+			return nil
+		},
+		YAMLValue: func(c *Config) any { return *at(c) }}
+}
+
+func limit(name, key, doc string, at func(*Config) *Limit) Knob {
+	return Knob{Name: name, MLXLMKey: key, Unit: "bytes", Doc: doc,
+		Get: func(c *Config) string { // exact, so that Set reads back the same limit
+			if l := *at(c); l.IsSet {
+				return strconv.FormatInt(l.Bytes, 10)
+			}
+			return "default"
+		},
+		Set: func(c *Config, s string) error {
+			v, err := ParseLimit(s)
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			*at(c) = v
+			return nil
+		},
+		YAMLValue: func(c *Config) any {
+			if l := *at(c); l.IsSet {
+				return l.Bytes
+			}
+			return "default"
+		}}
+}
+
+func seedKnob() Knob {
+	return Knob{Name: "seed", MLXLMKey: "seed", Doc: "Seed of every random choice", Quality: true,
+		Get: func(c *Config) string { return strconv.FormatUint(c.Seed, 10) },
+		Set: func(c *Config, s string) error {
+			v, err := strconv.ParseUint(s, 10, 32) // numpy's seeds have 32 bits
+			if err != nil {
+				return fmt.Errorf("seed: %q is not a whole number from 0 to 4294967295", s)
+			}
+			c.Seed = v
+			return nil
+		},
+		YAMLValue: func(c *Config) any { return c.Seed }}
+}
+
+func oneOf(name, s string, choices []string) error {
+	if len(choices) == 0 || slices.Contains(choices, s) {
+		return nil
+	}
+	return fmt.Errorf("%s: %q is not one of %s", name, s, strings.Join(choices, ", "))
+}
