@@ -150,3 +150,10 @@ func quantile(sorted []float64, q float64) float64 {
 	}
 	return sorted[i] + (pos-float64(i))*(sorted[i+1]-sorted[i])
 }
+
+// Burst is a job that was run in a process of its own, for its measurements.
+type Burst struct {
+	Job     Job     `json:"job"`
+	Result  Result  `json:"result"`
+	Summary Summary `json:"summary"`
+}
