@@ -83,7 +83,7 @@ func summarizeShapes(steps []StepRecord) []ShapeSummary {
 	var out []ShapeSummary
 	for shape, rs := range bySize {
 		sum := ShapeSummary{Shape: shape}
-		sum.Shape.Steps = len(rs)
+		sum.Steps = len(rs)
 		for _, r := range rs {
 			if p, ok := r.Memory.Peak.Get(); ok && p >= sum.PeakBytes.Or(0) {
 				sum.PeakBytes = Some(p)

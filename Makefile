@@ -1,0 +1,74 @@
+# mlxdyno. `make help` lists what can be asked for.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GO      := CGO_ENABLED=0 go
+BUILD   := $(GO) build -trimpath -ldflags '-s -w -X main.Version=$(VERSION)'
+BIN     := bin/mlxdyno
+
+# Packages that touch no MLX: quick, run in parallel and under the race detector.
+# The others train for real, one after another, so that they do not share cores.
+REAL := ./cmd/... ./trainer/mlxlm/... ./trainer/data/... ./trainer/demo/...
+PURE  = $(shell go list ./... | grep -v -E '/(cmd|trainer/(mlxlm|data|demo))(/|$$)')
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build bin/mlxdyno
+	@mkdir -p bin
+	$(BUILD) -o $(BIN) ./cmd/mlxdyno
+
+.PHONY: setup
+setup: build ## make the managed Python environment with MLX (once; does nothing when it is there)
+	@$(BIN) setup
+
+.PHONY: demo
+demo: setup ## the whole line on a small real model and real text: doctor, tune, train --auto
+	@$(BIN) demo
+
+.PHONY: test
+test: setup ## every test; those that train use the environment that setup made
+	$(GO) test $(PURE)
+	$(GO) test -p=1 -count=1 $(REAL)
+
+.PHONY: race
+race: ## the packages without MLX, under the race detector
+	CGO_ENABLED=1 go test -race $(PURE)
+
+.PHONY: check
+check: format lint race cross ## what must hold before a commit: format, lint, race, builds for every platform
+
+.PHONY: format
+format: ## fail if gofmt would change something, or go.mod is not tidy
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt these:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go mod tidy -diff
+
+.PHONY: lint
+lint: ## go vet and golangci-lint, the import table of docs/architecture.md included
+	go vet ./...
+	go tool -modfile=golangci.mod golangci-lint run
+	GOOS=darwin GOARCH=arm64 $(GO) vet ./...
+
+.PHONY: cross
+cross: ## build for darwin/arm64, linux/amd64 and linux/arm64
+	GOOS=darwin GOARCH=arm64 $(BUILD) -o build/darwin-arm64/mlxdyno ./cmd/mlxdyno
+	GOOS=linux  GOARCH=amd64 $(BUILD) -o build/linux-amd64/mlxdyno  ./cmd/mlxdyno
+	GOOS=linux  GOARCH=arm64 $(BUILD) -o build/linux-arm64/mlxdyno  ./cmd/mlxdyno
+
+FUZZTIME ?= 20s
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (20s)
+	@set -e; for p in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+
+.PHONY: bench
+bench: ## Go benchmarks; see docs/benchmarks.md for the last results
+	$(GO) test -run '^$$' -bench . -benchmem $(PURE)
+
+.PHONY: clean
+clean: ## remove what was built here; the managed environment stays
+	rm -rf bin build
