@@ -1,0 +1,151 @@
+// Package leak tells growth from noise in series of memory readings.
+//
+// MLX's count of active bytes, read at the same phase of steps of one shape,
+// is exact: Exact judges it by byte differences and uses no statistics. The
+// footprint of a process is noisy: Noise judges it by a robust slope with an
+// interval, and only from MinSamples samples on. Short noisy series get no
+// verdict, because a test at a nominal 1 % raises far more false alarms on
+// the autocorrelated readings of a few dozen steps.
+//
+// The package knows nothing of where a series came from.
+package leak
+
+import (
+	"fmt"
+	"math"
+	"slices"
+)
+
+// State is what a series says.
+type State string
+
+const (
+	None         State = "none"         // does not grow
+	Leaking      State = "leak"         // grows without end
+	Inconclusive State = "inconclusive" // cannot be told; the reason says why
+)
+
+// Verdict is what Exact concludes.
+type Verdict struct {
+	State      State   `json:"state"`
+	BytesAStep float64 `json:"bytes_a_step"` // growth a step; 0 unless State is Leaking
+	IsExact    bool    `json:"is_exact"`     // every repeat grew by the same bytes; else BytesAStep is the median
+	From       int     `json:"from_step"`    // first step, counted from 0, whose successor shows the growth
+	Steps      int     `json:"steps"`        // readings judged, warm-up not counted
+	Reason     string  `json:"reason"`       // what was seen, in a sentence
+}
+
+const (
+	// WarmUp readings at the start are not judged: the optimizer's state is
+	// made, steps are compiled, and the first buffers settle.
+	WarmUp = 3
+	// MinDifferences in a row must agree for a verdict.
+	MinDifferences = 5
+	// MinReadings is how many readings Exact needs to say anything.
+	MinReadings = WarmUp + MinDifferences + 1
+)
+
+// Exact judges active bytes read after each step of one shape. period is the
+// number of steps to one optimizer update: within it accumulated gradients
+// come and go, so only every period-th reading is at the same phase.
+func Exact(active []int64, period int) Verdict {
+	period = max(period, 1)
+	var phase []int64
+	for i := period - 1; i < len(active); i += period {
+		phase = append(phase, active[i])
+	}
+	if len(phase) < MinReadings {
+		return Verdict{State: Inconclusive, Steps: max(len(phase)-WarmUp, 0), Reason: fmt.Sprintf(
+			"%d steps give %d readings at the same phase; a verdict needs %d", len(active), len(phase), MinReadings)}
+	}
+	v := judge(phase[WarmUp:])
+	v.Steps = len(phase) - WarmUp
+	v.BytesAStep /= float64(period)
+	v.From = (v.From+WarmUp)*period + period - 1
+	return v
+}
+
+// judge looks at readings after warm-up. Its From and BytesAStep count in
+// readings.
+func judge(a []int64) Verdict {
+	d := make([]int64, len(a)-1)
+	for i := range d {
+		d[i] = a[i+1] - a[i]
+	}
+	if sum, p, from := cycle(d); p > 0 && sum != 0 {
+		if sum < 0 {
+			return Verdict{State: None, Reason: "active memory falls"}
+		}
+		return Verdict{State: Leaking, BytesAStep: float64(sum) / float64(p), IsExact: true, From: from,
+			Reason: fmt.Sprintf("the last %d readings grew by exactly %d bytes every %d", len(d)-from, sum, p)}
+	}
+	if quiet := quietTail(d); quiet >= MinDifferences && 2*quiet >= len(d) {
+		return Verdict{State: None, Reason: fmt.Sprintf("the last %d readings are equal to the byte", quiet+1)}
+	}
+	if tail := d[len(d)/2:]; len(tail) >= MinDifferences && slices.Min(tail) > 0 {
+		return Verdict{State: Leaking, BytesAStep: median(tail), From: len(d) / 2,
+			Reason: fmt.Sprintf("each of the last %d readings is higher than the one before, by unequal amounts", len(tail))}
+	}
+	// What only comes and goes returns to its floor; a leak lifts the floor.
+	third := len(a) / 3
+	first, last := slices.Min(a[:third]), slices.Min(a[len(a)-third:])
+	if last <= first {
+		return Verdict{State: None, Reason: "active memory varies and returns to its floor"}
+	}
+	return Verdict{State: Inconclusive, Reason: fmt.Sprintf(
+		"active memory rose by %d bytes without a rule; a longer run would tell", last-first)}
+}
+
+// cycle finds the shortest period p with which the differences repeat up to
+// the end, and how much one period adds. A period of 1 needs MinDifferences
+// repeats, a longer one three. p is 0 if there is none.
+func cycle(d []int64) (sum int64, p, from int) {
+	for p = 1; p <= len(d)/3; p++ {
+		from = len(d) - p
+		for from > 0 && d[from-1] == d[from-1+p] {
+			from--
+		}
+		if n := len(d) - from; n < 3*p || n < MinDifferences {
+			continue
+		}
+		for _, v := range d[len(d)-p:] {
+			sum += v
+		}
+		return sum, p, from
+	}
+	return 0, 0, 0
+}
+
+// quietTail counts the zero differences at the end.
+func quietTail(d []int64) int {
+	n := 0
+	for n < len(d) && d[len(d)-1-n] == 0 {
+		n++
+	}
+	return n
+}
+
+func median(d []int64) float64 {
+	s := slices.Sorted(slices.Values(d))
+	m := len(s) / 2
+	if len(s)%2 == 1 {
+		return float64(s[m])
+	}
+	return float64(s[m-1])/2 + float64(s[m])/2
+}
+
+// StepsToExhaustion returns how many steps fit into headroom bytes when each
+// retains bytesAStep. ok is false when nothing grows.
+func StepsToExhaustion(bytesAStep float64, headroom int64) (steps int, ok bool) {
+	if !(bytesAStep > 0) {
+		return 0, false
+	}
+	if headroom <= 0 {
+		return 0, true
+	}
+	n := math.Floor(float64(headroom) / bytesAStep)
+	if n >= math.MaxInt32 {
+		return math.MaxInt32, true
+	}
+	return int(n), true
+}
