@@ -72,7 +72,7 @@ func judge(a []int64) Verdict {
 	for i := range d {
 		d[i] = a[i+1] - a[i]
 	}
-	if sum, p, from := cycle(d); p > 0 && sum != 0 {
+	if sum, p, from := cycle(d); p > 0 {
 		if sum < 0 {
 			return Verdict{State: None, Reason: "active memory falls"}
 		}
@@ -83,7 +83,7 @@ func judge(a []int64) Verdict {
 		return Verdict{State: None, Reason: fmt.Sprintf("the last %d readings are equal to the byte", quiet+1)}
 	}
 	if tail := d[len(d)/2:]; len(tail) >= MinDifferences && slices.Min(tail) > 0 {
-		return Verdict{State: Leaking, BytesAStep: median(tail), From: len(d) / 2,
+		return Verdict{State: Leaking, BytesAStep: middle(floats(tail)), From: len(d) / 2,
 			Reason: fmt.Sprintf("each of the last %d readings is higher than the one before, by unequal amounts", len(tail))}
 	}
 	// What only comes and goes returns to its floor; a leak lifts the floor.
@@ -97,8 +97,8 @@ func judge(a []int64) Verdict {
 }
 
 // cycle finds the shortest period p with which the differences repeat up to
-// the end, and how much one period adds. A period of 1 needs MinDifferences
-// repeats, a longer one three. p is 0 if there is none.
+// the end and adds up to something, and how much one period adds. A period of 1
+// needs MinDifferences repeats, a longer one three. p is 0 if there is none.
 func cycle(d []int64) (sum int64, p, from int) {
 	for p = 1; p <= len(d)/3; p++ {
 		from = len(d) - p
@@ -111,7 +111,9 @@ func cycle(d []int64) (sum int64, p, from int) {
 		for _, v := range d[len(d)-p:] {
 			sum += v
 		}
-		return sum, p, from
+		if sum != 0 {
+			return sum, p, from
+		}
 	}
 	return 0, 0, 0
 }
@@ -125,13 +127,12 @@ func quietTail(d []int64) int {
 	return n
 }
 
-func median(d []int64) float64 {
-	s := slices.Sorted(slices.Values(d))
-	m := len(s) / 2
-	if len(s)%2 == 1 {
-		return float64(s[m])
+func floats(d []int64) []float64 {
+	out := make([]float64, len(d))
+	for i, v := range d {
+		out[i] = float64(v)
 	}
-	return float64(s[m-1])/2 + float64(s[m])/2
+	return out
 }
 
 // StepsToExhaustion returns how many steps fit into headroom bytes when each
