@@ -2,6 +2,8 @@
 // its safetensors files, without loading a weight.
 package model
 
+import "slices"
+
 // Facts describes a model on disk.
 type Facts struct {
 	Path         string   `json:"path"`
@@ -15,14 +17,14 @@ type Facts struct {
 	Vocab        int      `json:"vocab"`
 	TiedHead     bool     `json:"tied_head"`
 	MaxPositions int      `json:"max_positions"`
-	Parameters   int64    `json:"parameters"`   // quantized weights counted unpacked
-	WeightBytes  int64    `json:"weight_bytes"` // as stored
+	Parameters   int64    `json:"parameters"`   // of the language model, quantized weights counted unpacked
+	WeightBytes  int64    `json:"weight_bytes"` // of all tensors, as stored
 	DType        string   `json:"dtype"`        // of the largest share of unquantized weights: F32, BF16, F16
 	Quant        *Quant   `json:"quant,omitempty"`
 	Tensors      []Tensor `json:"tensors,omitempty"`
 	HasTokenizer bool     `json:"has_tokenizer"`
 	Files        []File   `json:"files"`
-	Key          string   `json:"key"` // hash over config.json and the headers; equal for equal models
+	Key          string   `json:"key"` // hash over config.json and the headers: equal for models that differ in nothing but their weights' values
 }
 
 // Quant is how stored weights are quantized.
@@ -39,6 +41,30 @@ type Tensor struct {
 	DType string `json:"dtype"`
 	Shape []int  `json:"shape"`
 	Bytes int64  `json:"bytes"`
+
+	// Of a weight that MLX packed into U32, else 0.
+	Bits      int `json:"bits,omitempty"`
+	GroupSize int `json:"group_size,omitempty"`
+}
+
+// Dims returns the tensor's shape before it was packed.
+func (t Tensor) Dims() []int {
+	if t.Bits == 0 || len(t.Shape) == 0 {
+		return t.Shape
+	}
+	dims := slices.Clone(t.Shape)
+	last := &dims[len(dims)-1]
+	*last = *last * 32 / t.Bits
+	return dims
+}
+
+// Elements is the number of parameters that the tensor holds.
+func (t Tensor) Elements() int64 {
+	n := int64(1)
+	for _, d := range t.Dims() {
+		n *= int64(d)
+	}
+	return n
 }
 
 // File is one safetensors file.
