@@ -1,0 +1,201 @@
+package run
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mlxdyno/mlxdyno/trainer"
+)
+
+// Plan is a training to be done.
+type Plan struct {
+	Engine   trainer.Engine
+	Config   trainer.Settings   // with Resume, the zero value takes the run's own
+	Tokens   trainer.TokenFiles // with Resume, the zero value takes the run's own
+	Dir      string             // the run directory: new or empty, with Resume an existing run
+	Expected *trainer.Expected  // promised figures, or nil
+	Identity Identity
+	Resume   bool
+	Policy   Policy
+
+	// GuardBytes is the memory of the worker above which it is reloaded: the
+	// larger of its footprint and MLX's active and cached bytes. 0 is no guard.
+	GuardBytes int64
+
+	// Sample reads the machine's memory pressure; nil leaves it unwatched.
+	Sample func() MemoryPressure
+
+	Now func() time.Time // nil for time.Now
+}
+
+// Policy bounds what is done about failures. Its zero value is the default.
+type Policy struct {
+	MaxRetries int // restarts with the same configuration and no new checkpoint between them; 0 means 3
+	Keep       int // checkpoints that stay on disk; 0 means 3
+
+	// KeepBatch forbids a smaller batch, which keeps the rows behind an update
+	// but lets the training see them in another order.
+	KeepBatch bool
+}
+
+func (p Policy) withDefaults() Policy {
+	if p.MaxRetries == 0 {
+		p.MaxRetries = 3
+	}
+	if p.Keep == 0 {
+		p.Keep = 3
+	}
+	return p
+}
+
+// MemoryPressure is the machine's own word on its memory.
+type MemoryPressure struct {
+	Critical bool
+	Text     string // what was read, for the note
+}
+
+// Observer sees a training as it goes, in order, from one goroutine at a time.
+// What it sees is already in the run directory.
+type Observer interface {
+	Event(trainer.Event)
+	Note(Note)
+}
+
+// Change is one difference between a run and what it is asked to go on with.
+type Change struct {
+	What string `json:"what"`
+	Was  string `json:"was"`
+	Is   string `json:"is"`
+}
+
+func (c Change) String() string { return fmt.Sprintf("%s was %s and is %s", c.What, c.Was, c.Is) }
+
+// ChangedError refuses to go on with something else than was begun.
+type ChangedError struct {
+	Dir     string
+	Changes []Change
+}
+
+func (e *ChangedError) Error() string {
+	var parts []string
+	for _, c := range e.Changes {
+		parts = append(parts, c.String())
+	}
+	return fmt.Sprintf("resume %s: not the same training: %s; put it back, or start a new run", e.Dir, strings.Join(parts, "; "))
+}
+
+// FinishedError says that there is nothing left to train.
+type FinishedError struct {
+	Dir     string
+	Adapter string
+}
+
+func (e *FinishedError) Error() string {
+	return fmt.Sprintf("resume %s: already finished; its adapter is %s", e.Dir, e.Adapter)
+}
+
+// subjectChanges are differences in what is trained on; they refuse a resume.
+// What one side does not know is not compared.
+func subjectChanges(was, is Identity) []Change {
+	var out []Change
+	differ(&out, "model", was.Model, is.Model)
+	differ(&out, "data", was.Data, is.Data)
+	return out
+}
+
+// groundChanges are differences in what computes; they may move the last bits
+// of the losses, no more.
+func groundChanges(was, is Identity) []Change {
+	var out []Change
+	for _, name := range sortedKeys(was.Versions) {
+		differ(&out, name, was.Versions[name], is.Versions[name])
+	}
+	differ(&out, "BLAS", was.BLAS, is.BLAS)
+	if was.Threads.Known() && is.Threads.Known() {
+		differ(&out, "BLAS threads", was.Threads.String(), is.Threads.String())
+	}
+	differ(&out, "device", was.Device.Kind, is.Device.Kind)
+	differ(&out, "device name", was.Device.Name, is.Device.Name)
+	return out
+}
+
+func differ(out *[]Change, what, was, is string) {
+	if was != "" && is != "" && was != is {
+		*out = append(*out, Change{What: what, Was: was, Is: is})
+	}
+}
+
+func sortedKeys(m map[string]string) []string {
+	var keys []string
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// learn adds what a worker says of itself to what is known.
+func (id Identity) learn(h trainer.Hello) Identity {
+	versions := map[string]string{}
+	for k, v := range h.Versions {
+		versions[k] = v
+	}
+	for k, v := range id.Versions {
+		versions[k] = v
+	}
+	id.Versions = versions
+	if id.BLAS == "" {
+		id.BLAS = h.BLAS
+	}
+	if !id.Threads.Known() {
+		id.Threads = h.Threads
+	}
+	if id.Device == (trainer.Device{}) {
+		id.Device = h.Device
+	}
+	return id
+}
+
+func identityOf(h trainer.Hello) Identity {
+	return Identity{Versions: h.Versions, BLAS: h.BLAS, Threads: h.Threads, Device: h.Device}
+}
+
+// harmless are the knobs that may change between a run and its resumption:
+// they change neither the order of the data nor the arithmetic.
+var harmless = []string{"memory-limit", "cache-limit", "wired-limit", "save-every", "reload-interval", "adapter-path"}
+
+// adopt carries over to inForce what differs between the run's configuration
+// and the one asked for now, and returns the differences it must not carry over.
+func adopt(inForce, was, is trainer.Config) (trainer.Config, []Change) {
+	var refused []Change
+	for _, k := range trainer.Knobs {
+		a, b := k.Get(&was), k.Get(&is)
+		if a == b {
+			continue
+		}
+		if !slices.Contains(harmless, k.Name) {
+			refused = append(refused, Change{What: k.Name, Was: a, Is: b})
+			continue
+		}
+		if err := k.Set(&inForce, b); err != nil {
+			refused = append(refused, Change{What: k.Name, Was: a, Is: b})
+		}
+	}
+	return inForce, refused
+}
+
+// publishPath is where the finished adapter is copied: only where somebody
+// asked for it.
+func publishPath(s trainer.Settings) (string, error) {
+	if s.Origin("adapter-path") == trainer.FromDefault || s.Config.Output.AdapterPath == "" {
+		return "", nil
+	}
+	path, err := filepath.Abs(s.Config.Output.AdapterPath)
+	if err != nil {
+		return "", fmt.Errorf("adapter-path: %w", err)
+	}
+	return path, nil
+}

@@ -1,0 +1,98 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/checkpoint"
+)
+
+// segment runs one worker process from a checkpoint to the next planned end.
+// asked reports whether the guard ended it early.
+func (t *training) segment(ctx context.Context, from *trainer.CheckpointRef) (_ trainer.Result, asked bool, _ error) {
+	job := trainer.Job{Config: t.config, Tokens: t.spec.Tokens, Dir: t.dir, From: from, Segment: t.next,
+		UntilStep: segmentEnd(stepsOf(from), t.config.Schedule), SaveOnStop: true, Evaluate: true, Mode: trainer.Normal}
+	process, err := t.plan.Engine.Process(job)
+	if err != nil {
+		return trainer.Result{}, false, fmt.Errorf("start %s: %w", t.plan.Engine.Name(), err)
+	}
+	if err := t.record(didStart, startRecord{Segment: job.Segment, From: from, UntilStep: job.UntilStep, ConfigKey: t.config.Key()}); err != nil {
+		return trainer.Result{}, false, err
+	}
+	t.next++
+	t.watch.segment()
+
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	result, err := t.supervise(ctx, process, job, t.path(logName), t.lock.file, func(e trainer.Event) error {
+		reload, err := t.take(e)
+		if reload {
+			stop(errGuard)
+		}
+		return err
+	})
+	end := endRecord{Segment: job.Segment, Result: result}
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errGuard):
+		end.Reason, asked = "guard", true
+	case cause != nil:
+		end.Reason = "interrupt"
+	}
+	if err != nil {
+		return result, asked, fmt.Errorf("supervise %s: %w", t.plan.Engine.Name(), err)
+	}
+	return result, asked, t.record(didEnd, end)
+}
+
+// take puts one event on disk, does what it asks for and hands it on.
+func (t *training) take(e trainer.Event) (reload bool, err error) {
+	if err := t.events.add(e); err != nil {
+		return false, err
+	}
+	var notes []Note
+	switch p := e.Payload.(type) {
+	case trainer.Hello:
+		err = t.meet(p)
+	case trainer.Step:
+		notes, reload = t.watch.step(e, p)
+	case trainer.Checkpoint:
+		if err = t.record(didSave, p); err == nil {
+			err = checkpoint.Retain(t.path(checkpointsName), t.plan.Policy.Keep)
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	t.obs.Event(e)
+	for _, n := range notes {
+		if err := t.note(n); err != nil {
+			return false, err
+		}
+	}
+	return reload, nil
+}
+
+// meet compares a worker with those before it, and remembers the first.
+func (t *training) meet(h trainer.Hello) error {
+	for _, c := range groundChanges(t.spec.Identity, identityOf(h)) {
+		if err := t.note(Note{Code: "worker.changed", Text: c.String() + ": the last digits of the losses may differ from an uninterrupted run"}); err != nil {
+			return err
+		}
+	}
+	known := t.spec.Identity
+	if known.Device != (trainer.Device{}) {
+		return nil
+	}
+	t.spec.Identity = known.learn(h)
+	return writeSpec(t.dir, t.spec)
+}
+
+// segmentEnd is the step at which a worker process that starts after step ends.
+func segmentEnd(step int, s trainer.Schedule) int {
+	if s.ReloadInterval == 0 {
+		return s.Steps
+	}
+	return min(step+s.ReloadInterval, s.Steps)
+}
