@@ -84,7 +84,7 @@ type plan struct {
 	Steps     int     `json:"steps,omitempty"`
 	Budget    float64 `json:"budget"` // seconds of training after which it ends early; 0 is no limit
 	ValidRows int     `json:"valid_rows,omitempty"`
-	Threads   int     `json:"threads,omitempty"` // of BLAS; 0 leaves it to the environment
+	Threads   int     `json:"threads,omitempty"` // of BLAS; 0 is one for every idle core
 
 	Bits      int `json:"bits,omitempty"`
 	GroupSize int `json:"group_size,omitempty"`

@@ -9,7 +9,7 @@
 // so that fine-tuning on completions has something to teach it.
 //
 // Nothing binary is kept with the code, and the same Python makes the same
-// text, tokenizer and start of training. Trained weights are the same too as
-// long as the machine gets through all steps within the time budget and its
-// BLAS uses the same number of threads.
+// text, tokenizer and first weights. Small is the same to the last bit on one
+// machine; Full depends on how many BLAS threads there were idle cores for, and
+// a machine that is too slow or too busy for all steps stops earlier.
 package demo

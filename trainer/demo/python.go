@@ -12,11 +12,15 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
+
+	"github.com/shirou/gopsutil/v3/load"
 )
 
 //go:embed scripts/*.py
@@ -109,9 +113,11 @@ func (o Options) run(ctx context.Context, p plan) (result, error) {
 	}
 
 	cmd := o.command(ctx, "-u", filepath.Join(dir, "make.py"))
-	if p.Threads > 0 {
-		cmd.Env = append(cmd.Env, fmt.Sprintf("OPENBLAS_NUM_THREADS=%d", p.Threads))
+	threads := p.Threads
+	if threads == 0 {
+		threads = idleCores()
 	}
+	cmd.Env = append(cmd.Env, fmt.Sprintf("OPENBLAS_NUM_THREADS=%d", threads))
 	cmd.Stdin = bytes.NewReader(spec)
 	var stderr tail
 	cmd.Stderr = &stderr
@@ -177,6 +183,17 @@ func (o Options) command(ctx context.Context, args ...string) *exec.Cmd {
 		"TRANSFORMERS_VERBOSITY=error")
 	cmd.WaitDelay = killDelay
 	return cmd
+}
+
+// idleCores is how many cores others leave, at least one. OpenBLAS's threads
+// wait for each other after every product: more of them than idle cores make
+// it several times slower than one alone.
+func idleCores() int {
+	cores := runtime.GOMAXPROCS(0)
+	if avg, err := load.Avg(); err == nil {
+		cores -= int(math.Round(avg.Load1))
+	}
+	return max(1, cores)
 }
 
 func eachScript(do func(name string, text []byte) error) error {
