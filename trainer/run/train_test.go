@@ -1,0 +1,564 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/checkpoint"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestTrainToTheEnd(t *testing.T) {
+	tests := []struct {
+		name     string
+		turn     []string
+		segments int
+		reloads  int
+	}{
+		{"one process", nil, 1, 0},
+		{"reloads", []string{"reload-interval", "6"}, 4, 3},
+		{"interval divides", []string{"reload-interval", "10"}, 2, 1},
+		{"interval beyond the end", []string{"reload-interval", "50"}, 1, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := plan(t, tt.turn...)
+			p.Expected = &trainer.Expected{Figures: trainer.Figures{PeakBytes: trainer.Some[int64](190), TokensPerSecond: trainer.Some(150.0)}, PeakError: 0.1, TokensError: 0.15}
+			r, obs := must(t, context.Background(), p, &sim{})
+			if r.State != StateFinished || r.StepsDone != 20 || r.Steps != 20 || len(r.Segments) != tt.segments || r.Reloads != tt.reloads {
+				t.Errorf("%s, %d of %d steps, %d segments, %d reloads", r.State, r.StepsDone, r.Steps, len(r.Segments), r.Reloads)
+			}
+			wantWhole(t, p.Dir, 20)
+			if r.AdapterPath != filepath.Join(p.Dir, adapterName) || r.ResumeCommand != "" || r.Failure != nil {
+				t.Errorf("adapter %q, resume %q, failure %v", r.AdapterPath, r.ResumeCommand, r.Failure)
+			}
+			if r.Totals.Tokens != 200 || r.Totals.ReplayedSteps != 0 || r.FirstEval.AfterStep != 10 || r.LastEval.AfterStep != 20 || r.BestEval.AfterStep != 20 {
+				t.Errorf("totals %+v, evals %v", r.Totals, r.Evals)
+			}
+			within := map[string]bool{}
+			for _, c := range r.Compared {
+				within[c.Name] = c.Within.Or(false)
+			}
+			if !within["peak_bytes"] || within["tokens_per_second"] {
+				t.Errorf("compared: %+v", r.Compared)
+			}
+			if len(r.Checkpoints) != 3 || r.Checkpoints[2].Step != 20 {
+				t.Errorf("checkpoints: %v", r.Checkpoints)
+			}
+			again, err := Load(p.Dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(r, again, cmp.AllowUnexported(trainer.Opt[float64]{}, trainer.Opt[int64]{}, trainer.Opt[int]{}, trainer.Opt[bool]{}, trainer.Opt[trainer.Float]{})); d != "" {
+				t.Errorf("loaded report differs:\n%s", d)
+			}
+			if len(obs.events) == 0 {
+				t.Error("the observer saw nothing")
+			}
+			p.Resume = true
+			var fin *FinishedError
+			if _, err := train(context.Background(), p, obs, (&sim{}).run); !errors.As(err, &fin) || fin.Adapter != r.AdapterPath {
+				t.Errorf("resume of a finished run: %v", err)
+			}
+		})
+	}
+}
+
+func TestInterruptAndResume(t *testing.T) {
+	p := plan(t)
+	ctx, stop := context.WithCancel(context.Background())
+	r, _ := must(t, ctx, p, &sim{after: func(_ trainer.Job, step int) {
+		if step == 7 {
+			stop()
+		}
+	}})
+	if r.State != StateInterrupted || r.StepsDone != 7 || r.ResumeCommand != "mlxdyno train --resume "+p.Dir || r.Segments[0].Reason != "interrupt" {
+		t.Fatalf("%s after %d steps, resume %q, reason %q", r.State, r.StepsDone, r.ResumeCommand, r.Segments[0].Reason)
+	}
+	p.Resume, p.Config = true, trainer.Settings{}
+	s := &sim{}
+	r, _ = must(t, context.Background(), p, s)
+	if r.State != StateFinished || s.jobs[0].From.Step != 7 || s.jobs[0].Segment != 1 || r.Reloads != 0 {
+		t.Fatalf("%s; went on from %v as segment %d", r.State, s.jobs[0].From, s.jobs[0].Segment)
+	}
+	wantWhole(t, p.Dir, 20)
+}
+
+func TestInterruptedBeforeItBegan(t *testing.T) {
+	p := plan(t)
+	ctx, stop := context.WithCancel(context.Background())
+	stop()
+	r, _ := must(t, ctx, p, &sim{})
+	if r.State != StateInterrupted || len(r.Segments) != 0 {
+		t.Fatalf("%s with %d segments", r.State, len(r.Segments))
+	}
+	p.Resume = true
+	if r, _ = must(t, context.Background(), p, &sim{}); r.State != StateFinished {
+		t.Fatal(r.State)
+	}
+}
+
+func result(o trainer.Outcome) *trainer.Result { return &trainer.Result{Outcome: o} }
+
+func failed(k trainer.FailKind) *trainer.Result {
+	return &trainer.Result{Outcome: trainer.Failed, Failure: &trainer.Failure{FailKind: k, Code: "x.y", Text: "it is wrong", Hint: "mend it"}}
+}
+
+// times returns a fate that strikes n times at a step.
+func times(n, at int, r *trainer.Result) func(trainer.Job, int) *trainer.Result {
+	return func(_ trainer.Job, step int) *trainer.Result {
+		if step == at && n > 0 {
+			n--
+			return r
+		}
+		return nil
+	}
+}
+
+func TestRecovery(t *testing.T) {
+	suspected := result(trainer.Killed)
+	suspected.SuspectedOOM, suspected.Signal = true, "SIGKILL"
+	tests := []struct {
+		name     string
+		fate     func(trainer.Job, int) *trainer.Result
+		state    State
+		segments int
+		codes    []string
+	}{
+		{"one crash", times(1, 13, result(trainer.Crashed)), StateFinished, 2, []string{"retry"}},
+		{"killed thrice", times(3, 13, result(trainer.Killed)), StateFinished, 4, []string{"retry", "retry", "retry"}},
+		{"crash without end", times(99, 13, result(trainer.Crashed)), StateFailed, 4, []string{"retry", "retry", "retry"}},
+		{"stalled", times(1, 2, result(trainer.Stalled)), StateFinished, 2, []string{"retry"}},
+		{"broken once", times(1, 8, result(trainer.Broken)), StateFinished, 2, []string{"retry"}},
+		{"broken twice", times(2, 8, result(trainer.Broken)), StateFailed, 2, []string{"retry"}},
+		{"internal", times(1, 8, failed(trainer.FailInternal)), StateFinished, 2, []string{"retry"}},
+		{"data", times(1, 8, failed(trainer.FailData)), StateFailed, 1, nil},
+		{"config", times(1, 1, failed(trainer.FailConfig)), StateFailed, 1, nil},
+		{"not finite", times(1, 8, failed(trainer.FailNonFinite)), StateFailed, 1, nil},
+		{"out of memory at once", times(2, 1, result(trainer.OOM)), StateFinished, 3, []string{"back-off.grad-checkpoint", "back-off.batch-size"}},
+		{"out of memory later", times(1, 8, result(trainer.OOM)), StateFinished, 2, []string{"back-off.grad-checkpoint"}},
+		{"out of memory for good", times(9, 8, result(trainer.OOM)), StateFailed, 2, []string{"back-off.grad-checkpoint"}},
+		{"the worker's own word", times(1, 8, failed(trainer.FailOOM)), StateFinished, 2, []string{"back-off.grad-checkpoint"}},
+		{"suspected", times(2, 8, suspected), StateFinished, 3, []string{"back-off.grad-checkpoint", "retry"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := plan(t)
+			r, obs := must(t, context.Background(), p, &sim{fate: tt.fate})
+			if r.State != tt.state || len(r.Segments) != tt.segments {
+				t.Errorf("%s after %d segments, want %s after %d", r.State, len(r.Segments), tt.state, tt.segments)
+			}
+			if d := cmp.Diff(tt.codes, obs.codes()); d != "" {
+				t.Errorf("notes: %s", d)
+			}
+			if r.State == StateFailed {
+				if r.Failure == nil || r.Failure.Text == "" || len(r.Failure.Fix) == 0 || r.ResumeCommand == "" {
+					t.Errorf("failure %+v, resume %q", r.Failure, r.ResumeCommand)
+				}
+				return
+			}
+			wantWhole(t, p.Dir, r.Steps)
+		})
+	}
+}
+
+func TestProgressRenewsThePatience(t *testing.T) {
+	p := plan(t)
+	struck := map[int]int{}
+	r, _ := must(t, context.Background(), p, &sim{fate: func(_ trainer.Job, step int) *trainer.Result {
+		if step%5 == 3 && struck[step] < 3 { // three times in every stretch between checkpoints
+			struck[step]++
+			return result(trainer.Crashed)
+		}
+		return nil
+	}})
+	if r.State != StateFinished || len(r.Segments) != 13 || r.Totals.ReplayedSteps != 3*2*4 {
+		t.Fatalf("%s after %d segments, %d steps done again", r.State, len(r.Segments), r.Totals.ReplayedSteps)
+	}
+	wantWhole(t, p.Dir, 20)
+}
+
+func TestSmallerBatchKeepsRowsAndUpdates(t *testing.T) {
+	p := plan(t, "batch-size", "6", "grad-accumulation-steps", "2", "grad-checkpoint", "true", "cache-limit", "1GB", "reload-interval", "10")
+	s := &sim{fate: func(j trainer.Job, step int) *trainer.Result {
+		if j.Config.Plan.Batch > 1 {
+			return result(trainer.OOM)
+		}
+		return nil
+	}}
+	r, _ := must(t, context.Background(), p, s)
+	var knobs []string
+	for _, b := range r.BackOffs {
+		knobs = append(knobs, b.Knob+" "+b.To)
+	}
+	if d := cmp.Diff([]string{"cache-limit 0 B", "batch-size 3", "batch-size 1"}, knobs); d != "" {
+		t.Error(d)
+	}
+	c := r.Config
+	if c.EffectiveBatch() != p.Config.Config.EffectiveBatch() || c.Schedule.Steps*c.Plan.Batch != 20*6 || c.Schedule.ReloadInterval != 60 || r.State != StateFinished {
+		t.Errorf("%s with %+v, %+v", r.State, c.Plan, c.Schedule)
+	}
+	wantWhole(t, p.Dir, 120)
+
+	p = plan(t, "grad-checkpoint", "true")
+	p.Policy.KeepBatch = true
+	if r, _ = must(t, context.Background(), p, &sim{fate: times(9, 1, result(trainer.OOM))}); r.State != StateFailed || len(r.Segments) != 1 {
+		t.Errorf("with KeepBatch: %s after %d segments", r.State, len(r.Segments))
+	}
+}
+
+func TestSegmentWithoutCheckpoint(t *testing.T) {
+	p := plan(t, "reload-interval", "6")
+	r, _ := must(t, context.Background(), p, &sim{mute: true})
+	if r.State != StateFailed || !strings.Contains(r.Failure.Text, "left no checkpoint") {
+		t.Fatalf("%s: %+v", r.State, r.Failure)
+	}
+}
+
+func TestGuard(t *testing.T) {
+	grows := func(j trainer.Job, step int) trainer.Memory {
+		return trainer.Memory{Footprint: trainer.Some(int64(100 + 10*(step-stepsOf(j.From))))}
+	}
+	t.Run("reloads what grows", func(t *testing.T) {
+		p := plan(t)
+		p.GuardBytes = 185
+		r, obs := must(t, context.Background(), p, &sim{memory: grows})
+		if r.State != StateFinished || r.Reloads != 2 || !slices.Equal(obs.codes(), []string{"guard.reload", "guard.reload"}) {
+			t.Errorf("%s, %d reloads, %v", r.State, r.Reloads, obs.codes())
+		}
+		wantWhole(t, p.Dir, 20)
+	})
+	t.Run("gives up where it does not help", func(t *testing.T) {
+		p := plan(t)
+		p.GuardBytes = 105
+		r, obs := must(t, context.Background(), p, &sim{memory: grows})
+		if r.State != StateFinished || len(r.Segments) != 1 || !slices.Equal(obs.codes(), []string{"guard.futile"}) {
+			t.Errorf("%s, %d segments, %v", r.State, len(r.Segments), obs.codes())
+		}
+	})
+	t.Run("pressure", func(t *testing.T) {
+		p := plan(t)
+		n := 0
+		p.Sample = func() MemoryPressure { n++; return MemoryPressure{Critical: n == 2, Text: "level 4"} }
+		r, obs := must(t, context.Background(), p, &sim{})
+		if r.State != StateFinished || r.Reloads != 1 || !strings.Contains(obs.notes[0].Text, "level 4") {
+			t.Errorf("%s, %d reloads, %v", r.State, r.Reloads, obs.notes)
+		}
+		if n > 5 {
+			t.Errorf("sampled %d times in 2 s of steps", n)
+		}
+		wantWhole(t, p.Dir, 20)
+	})
+}
+
+func TestDriftIsNotedOnce(t *testing.T) {
+	p := plan(t, "iters", "60")
+	p.Expected = &trainer.Expected{Figures: trainer.Figures{PeakBytes: trainer.Some[int64](150), TokensPerSecond: trainer.Some(200.0)}, PeakError: 0.1, TokensError: 0.2}
+	_, obs := must(t, context.Background(), p, &sim{})
+	if d := cmp.Diff([]string{"drift.peak", "drift.speed"}, obs.codes()); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestResumeRefusesAnotherTraining(t *testing.T) {
+	begun := func(t *testing.T) Plan {
+		p := plan(t)
+		if r, _ := must(t, context.Background(), p, &sim{fate: times(9, 8, failed(trainer.FailData))}); r.State != StateFailed {
+			t.Fatal(r.State)
+		}
+		p.Resume = true
+		return p
+	}
+	set := func(t *testing.T, p *Plan, knob, value string) {
+		if err := p.Config.Set(knob, value, trainer.FromFlag); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := []struct {
+		name   string
+		change func(*testing.T, *Plan)
+		want   []string
+	}{
+		{"model", func(_ *testing.T, p *Plan) { p.Identity.Model = "m2" }, []string{"model"}},
+		{"data", func(_ *testing.T, p *Plan) { p.Identity.Data = "d2" }, []string{"data"}},
+		{"rank and batch", func(t *testing.T, p *Plan) { set(t, p, "rank", "4"); set(t, p, "batch-size", "2") }, []string{"rank", "batch-size"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := begun(t)
+			tt.change(t, &p)
+			_, err := train(context.Background(), p, &seen{}, (&sim{}).run)
+			var changed *ChangedError
+			if !errors.As(err, &changed) {
+				t.Fatalf("got %v", err)
+			}
+			var names []string
+			for _, c := range changed.Changes {
+				names = append(names, c.What)
+			}
+			if d := cmp.Diff(tt.want, names); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+	t.Run("versions and harmless knobs", func(t *testing.T) {
+		p := begun(t)
+		p.Identity.Versions = map[string]string{"mlx": "2"}
+		set(t, &p, "reload-interval", "5")
+		set(t, &p, "cache-limit", "1GB")
+		s := &sim{}
+		r, obs := must(t, context.Background(), p, s)
+		if !slices.Contains(obs.codes(), "resume.changed") || len(s.jobs) != 3 || r.Config.Plan.CacheLimit != trainer.LimitOf(1e9) {
+			t.Errorf("notes %v, %d segments, cache limit %s", obs.codes(), len(s.jobs), r.Config.Plan.CacheLimit)
+		}
+		wantWhole(t, p.Dir, 20)
+	})
+}
+
+func TestDirectories(t *testing.T) {
+	t.Run("second train on the same run", func(t *testing.T) {
+		p := plan(t)
+		var errs []error
+		must(t, context.Background(), p, &sim{after: func(_ trainer.Job, step int) {
+			if step != 3 {
+				return
+			}
+			for _, resume := range []bool{false, true} {
+				q := p
+				q.Resume = resume
+				_, err := train(context.Background(), q, &seen{}, (&sim{}).run)
+				errs = append(errs, err)
+			}
+			if r, err := Load(p.Dir); err != nil || r.State != StateRunning || r.StepsDone != 3 || r.ResumeCommand != "" {
+				t.Errorf("while it runs: %s, %d steps, %v", r.State, r.StepsDone, err)
+			}
+		}})
+		for _, err := range errs {
+			var busy *BusyError
+			if !errors.As(err, &busy) || busy.PID != os.Getpid() {
+				t.Errorf("got %v", err)
+			}
+		}
+		_, err := train(context.Background(), p, &seen{}, (&sim{}).run)
+		if err == nil || !strings.Contains(err.Error(), "--resume") {
+			t.Errorf("fresh train on a finished run: %v", err)
+		}
+		wantWhole(t, p.Dir, 20)
+	})
+	t.Run("not empty", func(t *testing.T) {
+		p := plan(t)
+		p.Dir = t.TempDir()
+		if err := os.WriteFile(filepath.Join(p.Dir, "thesis.txt"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, err := train(context.Background(), p, &seen{}, (&sim{}).run)
+		if err == nil || !strings.Contains(err.Error(), "thesis.txt") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("making was cut short", func(t *testing.T) {
+		p := plan(t)
+		for _, d := range []string{p.Dir, filepath.Join(p.Dir, checkpointsName)} {
+			if err := os.MkdirAll(d, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, f := range []string{lockName, "." + specName + "123"} {
+			if err := os.WriteFile(filepath.Join(p.Dir, f), []byte("{"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var none *NoRunError
+		q := p
+		q.Resume = true
+		if _, err := train(context.Background(), q, &seen{}, (&sim{}).run); !errors.As(err, &none) {
+			t.Errorf("resume: %v", err)
+		}
+		if r, _ := must(t, context.Background(), p, &sim{}); r.State != StateFinished {
+			t.Error(r.State)
+		}
+	})
+	t.Run("nothing there", func(t *testing.T) {
+		p := plan(t)
+		p.Resume = true
+		var none *NoRunError
+		if _, err := train(context.Background(), p, &seen{}, (&sim{}).run); !errors.As(err, &none) {
+			t.Errorf("got %v", err)
+		}
+		if _, err := os.Stat(p.Dir); err == nil {
+			t.Error("a refused resume made the directory")
+		}
+	})
+	t.Run("names", func(t *testing.T) {
+		home := t.TempDir()
+		a, err := NewDir(home, "0123456789abcdef", epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := NewDir(home, "0123456789abcdef", epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Base(a) != "2026-11-23-153012-01234567" || filepath.Base(b) != "2026-11-23-153012-01234567-2" {
+			t.Errorf("%s, %s", a, b)
+		}
+	})
+}
+
+func TestDamagedCheckpointIsPassedOver(t *testing.T) {
+	p := plan(t)
+	must(t, context.Background(), p, &sim{fate: times(9, 18, failed(trainer.FailConfig))})
+	newest := filepath.Join(p.Dir, checkpointsName, checkpoint.Name(15))
+	if err := os.Truncate(filepath.Join(newest, "adapters.safetensors"), 3); err != nil {
+		t.Fatal(err)
+	}
+	p.Resume = true
+	s := &sim{}
+	r, obs := must(t, context.Background(), p, s)
+	if s.jobs[0].From.Step != 10 || obs.codes()[0] != "checkpoint.damaged" || r.State != StateFinished {
+		t.Errorf("%s; went on from %v with notes %v", r.State, s.jobs[0].From, obs.codes())
+	}
+	if _, err := os.Stat(newest + ".damaged"); err != nil {
+		t.Error(err)
+	}
+	wantWhole(t, p.Dir, 20)
+}
+
+func TestTornLines(t *testing.T) {
+	p := plan(t)
+	must(t, context.Background(), p, &sim{fate: times(9, 18, failed(trainer.FailConfig))})
+	for _, name := range []string{eventsName, journalName} {
+		f, err := os.OpenFile(filepath.Join(p.Dir, name), os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(`{"kind":"st`); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := Load(p.Dir)
+	if err != nil || r.StepsDone != 17 || len(r.Warnings) != 1 {
+		t.Fatalf("%d steps, warnings %v, %v", r.StepsDone, r.Warnings, err)
+	}
+	p.Resume = true
+	if r, _ = must(t, context.Background(), p, &sim{}); r.State != StateFinished || len(r.Warnings) != 0 {
+		t.Errorf("%s, warnings %v", r.State, r.Warnings)
+	}
+	wantWhole(t, p.Dir, 20)
+}
+
+func TestListAndPrune(t *testing.T) {
+	home := t.TempDir()
+	var dirs []string
+	for i := range 4 {
+		p := plan(t)
+		at := epoch.Add(time.Duration(i) * time.Hour)
+		dir, err := NewDir(home, p.Config.Config.Key(), at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Dir, p.Now = dir, func() time.Time { return at }
+		s := &sim{}
+		if i == 1 {
+			s.fate = times(9, 8, failed(trainer.FailConfig))
+		}
+		must(t, context.Background(), p, s)
+		dirs = append(dirs, dir)
+	}
+	if err := os.Mkdir(filepath.Join(home, "runs", "stray"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	infos, err := List(home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(infos) != 5 || infos[0].Dir != dirs[3] || infos[2].State != StateFailed || infos[2].Done != 7 || infos[0].Bytes == 0 || infos[4].Problem == "" {
+		t.Errorf("listed %+v", infos)
+	}
+	for _, name := range []string{"last", filepath.Base(dirs[3]), dirs[3]} {
+		if got, err := Find(home, name); err != nil || got != dirs[3] {
+			t.Errorf("find %s: %s, %v", name, got, err)
+		}
+	}
+	var none *NoRunError
+	if _, err := Find(home, "nonsense"); !errors.As(err, &none) {
+		t.Errorf("find nonsense: %v", err)
+	}
+	left := func() (out []string) {
+		for _, d := range append(dirs, filepath.Join(home, "runs", "stray")) {
+			if _, err := os.Stat(d); err == nil {
+				out = append(out, d)
+			}
+		}
+		return out
+	}
+	steps := []struct {
+		o    PruneOptions
+		gone int
+		left int
+	}{
+		{PruneOptions{Keep: 1, DryRun: true}, 2, 5},
+		{PruneOptions{Keep: 1}, 2, 3},
+		{PruneOptions{Keep: 1, Unfinished: true}, 1, 2},
+	}
+	for _, s := range steps {
+		gone, err := Prune(context.Background(), home, s.o)
+		if err != nil || len(gone) != s.gone || len(left()) != s.left {
+			t.Errorf("%+v: %d gone, left %v, %v", s.o, len(gone), left(), err)
+		}
+	}
+}
+
+func TestPublish(t *testing.T) {
+	target := filepath.Join(t.TempDir(), "out", "adapters")
+	var p Plan
+	for i, want := range []string{"", "publish.aside"} {
+		p = plan(t, "adapter-path", target)
+		if i == 1 { // somebody's own work is where the adapter should go
+			if err := os.WriteFile(filepath.Join(target, "adapters.safetensors"), []byte("precious"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r, obs := must(t, context.Background(), p, &sim{})
+		if got := strings.Join(obs.codes(), " "); got != want || r.AdapterPath != target {
+			t.Errorf("run %d: notes %q, adapter %s", i, got, r.AdapterPath)
+		}
+	}
+	kept, err := os.ReadFile(filepath.Join(target+".bak-20261123-153012", "adapters.safetensors"))
+	if err != nil || string(kept) != "precious" {
+		t.Errorf("kept %q, %v", kept, err)
+	}
+	if aside, err := publish(filepath.Join(p.Dir, adapterName), target, epoch); aside != "" || err != nil {
+		t.Errorf("the same again: %q, %v", aside, err)
+	}
+	entries, err := os.ReadDir(filepath.Dir(target))
+	if err != nil || len(entries) != 2 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
+func TestPublishFailureKeepsTheAdapter(t *testing.T) {
+	blocked := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(blocked, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p := plan(t, "adapter-path", filepath.Join(blocked, "adapters"))
+	r, obs := must(t, context.Background(), p, &sim{})
+	if r.State != StateFinished || r.AdapterPath != filepath.Join(p.Dir, adapterName) || !slices.Equal(obs.codes(), []string{"publish.failed"}) {
+		t.Errorf("%s, adapter %s, notes %v", r.State, r.AdapterPath, obs.codes())
+	}
+}
