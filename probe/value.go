@@ -85,3 +85,10 @@ func (v *Value[T]) UnmarshalJSON(b []byte) error {
 	}
 	return nil
 }
+
+// explain gives an unknown value that says nothing of itself a reason.
+func (v *Value[T]) explain(reason string) {
+	if !v.known && v.reason == "" {
+		v.reason = reason
+	}
+}
