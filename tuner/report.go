@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/tuner/search"
 )
 
 // Schema names the form of a Report.
@@ -75,6 +76,7 @@ type Comparison struct {
 type Gate struct {
 	Name     string  `json:"name"`
 	Passed   bool    `json:"passed"`
+	Advisory bool    `json:"advisory,omitempty"` // not passing widens the stated error and fails nothing
 	Observed float64 `json:"observed"`
 	Required float64 `json:"required"` // Observed must not exceed it
 	Unit     string  `json:"unit,omitempty"`
@@ -95,30 +97,11 @@ type Check struct {
 	HeldOut                  bool                 `json:"held_out"`              // the measurement took no part in the fit
 }
 
-// Point is a place in the space: the knobs that the search turns.
-type Point struct {
-	Bits          int  `json:"bits"` // quantization at load; 0 is as stored
-	Rank          int  `json:"rank"`
-	Batch         int  `json:"batch"`
-	Accumulation  int  `json:"accumulation"`
-	Checkpointing bool `json:"checkpointing"`
-	MaxSeqLength  int  `json:"max_seq_length"`
-}
-
-// Candidate is a point with what the fitted model says of it.
-type Candidate struct {
-	Point
-	PeakBytes             int64   `json:"peak_bytes"`       // at the widest batch of the plan
-	PeakErrorBytes        int64   `json:"peak_error_bytes"` // one standard error
-	TokensPerSecond       float64 `json:"tokens_per_second"`
-	EpochSeconds          float64 `json:"epoch_seconds"`
-	SecondsPerUsefulToken float64 `json:"seconds_per_useful_token"` // over supervised tokens
-	PaddingShare          float64 `json:"padding_share"`            // of computed positions
-	Fits                  bool    `json:"fits"`                     // with 99 % confidence
-	Extrapolated          bool    `json:"extrapolated"`             // outside what calibration measured
-	Measured              bool    `json:"measured"`                 // figures are from a confirmation burst
-	Chosen                bool    `json:"chosen"`
-}
+// Point is a place in the space, and Candidate a point with its prediction.
+type (
+	Point     = search.Point
+	Candidate = search.Candidate
+)
 
 // Space counts what was considered.
 type Space struct {
@@ -209,12 +192,12 @@ type Wishes struct {
 }
 
 // Preference orders what fits.
-type Preference string
+type Preference = search.Preference
 
 const (
-	Speed   Preference = "speed"   // least time for a useful token
-	Memory  Preference = "memory"  // least peak
-	Quality Preference = "quality" // most bits, then highest rank, then speed
+	Speed   = search.Speed   // least time for a useful token
+	Memory  = search.Memory  // least peak
+	Quality = search.Quality // most bits, longest rows, highest rank, then speed
 )
 
 // DefaultBudget is the time a study may take when Wishes names none.
