@@ -1,0 +1,131 @@
+package install
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// The oldest versions that an environment of the user's own may have.
+const (
+	oldestMLX   = "0.31.2"
+	oldestMLXLM = "0.32.0"
+)
+
+// adopt examines the user's own environment and returns a stamp for it. It
+// writes nothing into it but what running Python there writes.
+func (s *setup) adopt(ctx context.Context) (*stamp, error) {
+	made := &stamp{Schema: stampSchema, Root: s.o.Venv}
+	made.Env = Env{Home: s.o.Home, Python: filepath.Join(s.o.Venv, "bin", "python")}
+	err := s.stage(StagePython, func() (string, error) {
+		if _, err := os.Stat(made.Env.Python); err != nil {
+			return "", &Error{Code: NoPython, Text: s.o.Venv + " is not a Python environment", Err: err, Fix: "name the directory that holds bin/python"}
+		}
+		p, err := askPython(ctx, made.Env.Python)
+		if err != nil {
+			return "", &Error{Code: NoPython, Text: made.Env.Python + " does not answer as a Python", Err: err, Fix: "repair that environment, or let mlxdyno setup make one"}
+		}
+		// Whether it can make environments does not matter, and MLX itself
+		// says below whether it runs here.
+		if p.Version[0] != 3 || p.Version[1] < 10 {
+			return "", &Error{Code: Unsupported, Text: "Python " + p.version() + " is too old: 3.10 or later is needed", Fix: "let mlxdyno setup make an environment, or upgrade this one"}
+		}
+		return p.version() + " at " + made.Env.Python, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.prove(ctx, made, ""); err != nil {
+		return nil, err
+	}
+	if made.Env.Backend == CPU && !strings.Contains(strings.ToLower(made.Env.BLAS), "openblas") {
+		s.note("MLX computes with the " + made.Env.BLAS + " here, which is some ten times slower than the OpenBLAS of a managed environment")
+	}
+	if made.Env.Backend == Metal && olderThan(made.Env.Versions["mlx"], "0.32.1") {
+		s.note("mlx " + made.Env.Versions["mlx"] + " ends its process at GPU errors: 0.32.1 or later reports them")
+	}
+	return made, nil
+}
+
+// supported says whether what is installed will do.
+func supported(test SelfTest) error {
+	for _, need := range []struct{ name, oldest string }{{"mlx", oldestMLX}, {"mlx-lm", oldestMLXLM}} {
+		fix := fmt.Sprintf("in that environment: python -m pip install -U '%s>=%s'", need.name, need.oldest)
+		switch has := test.Packages[need.name]; {
+		case has == "" && test.Packages == nil:
+			return nil // it did not get that far, which the verdict tells
+		case has == "":
+			return &Error{Code: Unsupported, Text: need.name + " is not installed in that environment", Fix: fix}
+		case olderThan(has, need.oldest):
+			return &Error{Code: Unsupported, Text: fmt.Sprintf("%s %s is too old: %s or later is needed", need.name, has, need.oldest), Fix: fix}
+		}
+	}
+	return nil
+}
+
+// kindOf tells the kind of MLX's wheel from what is installed.
+func kindOf(packages map[string]string) string {
+	switch {
+	case runtime.GOOS == "darwin":
+		return Metal
+	case packages["mlx-cuda-13"] != "":
+		return "cuda13"
+	case packages["mlx-cuda-12"] != "":
+		return "cuda12"
+	}
+	return CPU
+}
+
+// backendOf returns the backend of a kind of wheel; empty if there is no such
+// kind.
+func backendOf(kind string) string {
+	switch kind {
+	case CPU, Metal:
+		return kind
+	case "cuda12", "cuda13":
+		return CUDA
+	}
+	return ""
+}
+
+// notable picks the packages that decide results.
+func notable(packages map[string]string) map[string]string {
+	versions := map[string]string{}
+	for _, name := range []string{
+		"mlx", "mlx-cpu", "mlx-metal", "mlx-cuda-12", "mlx-cuda-13", "mlx-lm",
+		"transformers", "tokenizers", "safetensors", "numpy", "scipy-openblas32",
+	} {
+		if v := packages[name]; v != "" {
+			versions[name] = v
+		}
+	}
+	return versions
+}
+
+// essentialFiles lists what must be there for the environment to be whole:
+// MLX's library, our own, and the records of the installed versions, which
+// change their names when somebody upgrades a package.
+func essentialFiles(made *stamp) ([]string, error) {
+	suffix := map[bool]string{true: ".dylib", false: ".so"}[runtime.GOOS == "darwin"]
+	files := []string{filepath.Join(made.Env.MLX, "lib", "libmlx"+suffix)}
+	if made.Env.BLASLibrary != "" {
+		files = append(files, made.Env.BLASLibrary)
+	}
+	for name, version := range made.Env.Versions {
+		switch name {
+		case "mlx", "mlx-cpu", "mlx-metal", "mlx-cuda-12", "mlx-cuda-13", "mlx-lm":
+			record := strings.ReplaceAll(name, "-", "_") + "-" + version + ".dist-info"
+			record = filepath.Join(filepath.Dir(made.Env.MLX), record)
+			if _, err := os.Stat(record); err == nil { // other installers than pip may name it otherwise
+				files = append(files, record)
+			}
+		}
+	}
+	if _, err := os.Stat(files[0]); err != nil {
+		return nil, &Error{Code: SelfTestFailed, Text: "MLX works, but its library is not where wheels have it", Err: err, Fix: "install MLX from its wheels: python -m pip install mlx"}
+	}
+	return files, nil
+}
