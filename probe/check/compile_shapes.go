@@ -1,0 +1,55 @@
+package check
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/mlxdyno/mlxdyno/probe"
+)
+
+// shapesTolerated is how many compiled shapes one process should hold.
+const shapesTolerated = 32
+
+var compileShapes = Check{
+	Code: "compile.shapes",
+	Story: Story{
+		Title: "Distinct batch shapes",
+		Means: "MLX compiles the step anew for every batch shape and never forgets one. Many shapes cost time at first, and resources until Metal's limit of 499,000 is reached and the process dies.",
+		How:   "Distinct shapes of an epoch's batches are counted where steps are compiled.",
+		Do:    "Restart the worker process in time (--reload-interval), lower --max-seq-length, or train uncompiled (--compile off).",
+	},
+	run: func(in Input) probe.Finding {
+		l := in.lengths()
+		if l == nil || l.Shapes == 0 || !in.compiles() {
+			return probe.Finding{}
+		}
+		evidence := []probe.Evidence{count("distinct shapes an epoch", l.Shapes, "", fmt.Sprintf("≤ %d", shapesTolerated), "planned batches")}
+		if limit, ok := in.Snapshot.GPU.ResourceLimit.Get(); ok {
+			evidence = append(evidence, count("live buffers allowed", limit, "", "", in.Snapshot.GPU.ResourceLimit.Source()))
+		}
+		if l.Shapes <= shapesTolerated {
+			return pass("Few enough shapes are compiled", evidence...)
+		}
+		f := finding(probe.Warn, fmt.Sprintf("An epoch has %d distinct batch shapes, each compiled and kept", l.Shapes),
+			"compiled steps are never dropped while a process lives", evidence...)
+		f.Confidence = probe.Likely
+		f.Fix = []probe.Fix{{Text: "Restart the worker process now and then",
+			Command: Command("doctor", in.Settings, Change{"reload-interval", strconv.Itoa(max(in.config().Schedule.SaveEvery, 1))})}}
+		return f
+	},
+}
+
+// compiles reports whether steps are compiled: as the worker said, else by the
+// rule for auto.
+func (in Input) compiles() bool {
+	if in.Burst != nil && in.Burst.Summary.Hello != nil {
+		return in.Burst.Summary.Hello.Compiled
+	}
+	switch in.config().Plan.Compile {
+	case "on":
+		return true
+	case "off":
+		return false
+	}
+	return in.backend() == "metal" || in.backend() == "cuda"
+}
