@@ -71,8 +71,12 @@ func (p procfs) memory(s *Snapshot) {
 	}
 	s.Swap.TotalBytes = of("SwapTotal")
 	free := of("SwapFree")
-	s.Swap.UsedBytes = Unknown[int64](free.Reason(), info+" SwapTotal, SwapFree")
-	if total, ok := s.Swap.TotalBytes.Get(); ok && free.Known() {
+	switch total, ok := s.Swap.TotalBytes.Get(); {
+	case !ok:
+		s.Swap.UsedBytes = s.Swap.TotalBytes
+	case !free.Known():
+		s.Swap.UsedBytes = free
+	default:
 		s.Swap.UsedBytes = Known(max(total-free.Or(0), 0), info+" SwapTotal, SwapFree")
 	}
 
