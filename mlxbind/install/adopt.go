@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -16,7 +17,7 @@ const (
 )
 
 // adopt examines the user's own environment and returns a stamp for it. It
-// writes nothing into it but what running Python there writes.
+// writes nothing into it.
 func (s *setup) adopt(ctx context.Context) (*stamp, error) {
 	made := &stamp{Schema: stampSchema, Root: s.o.Venv}
 	made.Env = Env{Home: s.o.Home, Python: filepath.Join(s.o.Venv, "bin", "python")}
@@ -111,6 +112,9 @@ func notable(packages map[string]string) map[string]string {
 func essentialFiles(made *stamp) ([]string, error) {
 	suffix := map[bool]string{true: ".dylib", false: ".so"}[runtime.GOOS == "darwin"]
 	files := []string{filepath.Join(made.Env.MLX, "lib", "libmlx"+suffix)}
+	if _, err := os.Stat(files[0]); err != nil {
+		return nil, &Error{Code: SelfTestFailed, Text: "MLX works, but its library is not where its wheels have it", Err: err, Fix: "install MLX from its wheels: python -m pip install mlx"}
+	}
 	if made.Env.BLASLibrary != "" {
 		files = append(files, made.Env.BLASLibrary)
 	}
@@ -124,8 +128,6 @@ func essentialFiles(made *stamp) ([]string, error) {
 			}
 		}
 	}
-	if _, err := os.Stat(files[0]); err != nil {
-		return nil, &Error{Code: SelfTestFailed, Text: "MLX works, but its library is not where wheels have it", Err: err, Fix: "install MLX from its wheels: python -m pip install mlx"}
-	}
+	slices.Sort(files)
 	return files, nil
 }

@@ -73,6 +73,15 @@ func runCommand(ctx context.Context, c command) error {
 	return nil
 }
 
+// quietly writes what it can: a log that runs full must not stop the program
+// that is logged, which has its own say on a full disk.
+type quietly struct{ w io.Writer }
+
+func (q quietly) Write(p []byte) (int, error) {
+	_, _ = q.w.Write(p)
+	return len(p), nil
+}
+
 // tail keeps the last bytes written to it.
 type tail struct {
 	limit int

@@ -24,15 +24,15 @@ func needBytes(kind string) int64 {
 	return needCPU
 }
 
-// checkSpace fails when the file system of home has too little room. It does
-// not when the room cannot be told.
-func checkSpace(home, kind string) error {
+// checkSpace fails when the file system of home has less room than need. It
+// does not when the room cannot be told.
+func checkSpace(home string, need int64) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(home, &fs); err != nil {
 		return nil
 	}
 	free := int64(min(fs.Bavail*uint64(fs.Bsize), 1<<62))
-	if need := needBytes(kind); free < need {
+	if free < need {
 		return errDiskFull(fmt.Sprintf("%s has %.1f GB free, and the packages need %.1f GB", home, float64(free)/1e9, float64(need)/1e9))
 	}
 	return nil

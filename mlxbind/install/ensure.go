@@ -138,7 +138,7 @@ func (s *setup) run(ctx context.Context) (Env, error) {
 		return Env{}, err
 	}
 	defer log.Close()
-	s.log = log
+	s.log = quietly{log}
 
 	made, err := s.make(ctx)
 	if err != nil {
@@ -240,7 +240,7 @@ func (s *setup) install(ctx context.Context) (made *stamp, err error) {
 		if made.Kind, err = s.kind(ctx); err != nil {
 			return "", err
 		}
-		if err := checkSpace(s.o.Home, made.Kind); err != nil {
+		if err := checkSpace(s.o.Home, needBytes(made.Kind)); err != nil {
 			return "", err
 		}
 		if made.Kind == CPU && runtime.GOOS == "linux" {
@@ -257,14 +257,16 @@ func (s *setup) install(ctx context.Context) (made *stamp, err error) {
 	if made.Recipe, err = recipe(made.Kind); err != nil {
 		return nil, err
 	}
-	if made.Root, err = newEnvironment(s.o.Home); err != nil {
+	root, err := newEnvironment(s.o.Home)
+	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			removeEnvironment(made.Root)
+			removeEnvironment(root)
 		}
 	}()
+	made.Root = root
 
 	err = s.stage(StageVenv, func() (string, error) {
 		err := runCommand(ctx, command{argv: []string{python.Executable, "-m", "venv", made.Root}, env: Env{}.Environ(), log: s.log})

@@ -31,11 +31,11 @@ type Env struct {
 }
 
 // Inherited variables that would make an interpreter load other code than its
-// environment's, or not end, or not cache what it compiles.
+// environment's, or not end, or cache bytecode where nobody looks.
 var unwanted = []string{
 	"PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE", "PYTHONPLATLIBDIR", "PYTHONSAFEPATH",
 	"PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV",
-	"PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX",
+	"PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONPYCACHEPREFIX",
 }
 
 // Environ returns the environment for processes of e's Python: this process's
@@ -51,6 +51,10 @@ func (e Env) environ(inherited []string) []string {
 		if name, value, ok := strings.Cut(pair, "="); ok && name != "" && !slices.Contains(unwanted, name) {
 			vars[name] = value
 		}
+	}
+	if e.Managed {
+		// The environment is there to be run: bytecode belongs into it.
+		delete(vars, "PYTHONDONTWRITEBYTECODE")
 	}
 	if e.BLASLibrary != "" && vars["LD_PRELOAD"] != "" {
 		// A preloaded BLAS would come before ours and change results. Other

@@ -68,8 +68,12 @@ func selfTest(ctx context.Context, e Env, log io.Writer) (SelfTest, error) {
 		test, err := decodeSelfTest(r)
 		read <- answer{test, err}
 	}()
+	env := e.Environ()
+	if !e.Managed {
+		env = append(env, "PYTHONDONTWRITEBYTECODE=1") // leave the user's own as it is
+	}
 	err = runCommand(ctx, command{
-		argv: []string{e.Python, "-c", selfTestScript, "selftest", e.BLASLibrary}, env: e.Environ(), log: log, extra: w,
+		argv: []string{e.Python, "-c", selfTestScript, "selftest", e.BLASLibrary}, env: env, log: log, extra: w,
 	})
 	w.Close()
 	said := <-read
