@@ -28,6 +28,9 @@ type Input struct {
 	Data     *trainer.Burst // over the data's own batches
 	Leak     *leak.Verdict  // on the burst's active memory
 
+	// Widest is the shape of the data's widest batch; zero when unknown.
+	Widest trainer.Shape
+
 	// PaddingGrouped is the share of padding if rows of like length shared
 	// batches, for data that is not grouped.
 	PaddingGrouped trainer.Opt[float64]

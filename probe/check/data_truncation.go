@@ -33,15 +33,9 @@ var dataTruncation = Check{
 		}
 		f := finding(probe.Warn, fmt.Sprintf("%s of the rows are cut at %d tokens", percent(cut), l.Cap),
 			"what lies beyond the cut is never learned, and a cut row has no end to learn", evidence...)
-		wanted := l.P99
-		if wanted <= l.Cap { // the counts may be of rows already cut
-			wanted = l.Max
-		}
-		if wanted > l.Cap {
-			wanted = (wanted+31)/32*32 + 1 // batches are padded to 1 + a multiple of 32
-			f.Fix = []probe.Fix{{Text: "Cover 99 % of the rows; check that it still fits",
-				Command: Command("doctor", in.Settings, Change{"max-seq-length", strconv.Itoa(wanted)})}}
-		}
+		covers := (l.P99+31)/32*32 + 1 // batches are padded to 1 + a multiple of 32
+		f.Fix = []probe.Fix{{Text: "Cover 99 % of the rows; check that it still fits",
+			Command: Command("doctor", in.Settings, Change{"max-seq-length", strconv.Itoa(covers)})}}
 		return f
 	},
 }

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -31,8 +32,16 @@ var memoryFits = Check{
 		if b.Peak.Measured.Known() {
 			source, confidence = b.Peak.Source, probe.Measured
 		}
+		name := fmt.Sprintf("peak of a step of %d × %d tokens", b.Shape.Batch, b.Shape.Width-1)
+		if wide, ok := in.widestPeak(); ok {
+			peak, confidence = wide, probe.Likely
+			name = fmt.Sprintf("peak of the widest batch, %d × %d tokens", in.Widest.Batch, in.Widest.Width-1)
+			if source = "estimate"; b.Peak.Measured.Known() {
+				source = fmt.Sprintf("estimate, scaled by what %d × %d tokens took", b.Shape.Batch, b.Shape.Width-1)
+			}
+		}
 		need := peak
-		evidence := []probe.Evidence{size("peak of a step", peak, "≤ "+trainer.FormatBytes(limit), source), size("limit: "+b.Limit.Name, limit, "", b.Limit.From)}
+		evidence := []probe.Evidence{size(name, peak, "≤ "+trainer.FormatBytes(limit), source), size("limit: "+b.Limit.Name, limit, "", b.Limit.From)}
 		if rest, ok := b.Line(budget.Others).Measured.Get(); ok {
 			need += rest
 			evidence = append(evidence, size("process besides MLX", rest, "", b.Line(budget.Others).Source))
@@ -56,13 +65,33 @@ var memoryFits = Check{
 				"the rest must be taken from other programs, by compressing or swapping their memory", evidence...)
 			f.Fix = append([]probe.Fix{{Text: "Close large programs (see memory.others)"}}, in.shrink(available)...)
 		case need > limit/10*9:
-			f = finding(probe.Info, "A step needs "+percent(float64(need)/float64(limit))+" of the limit", "a wider batch than the one looked at may not fit", evidence...)
+			f = finding(probe.Info, "A step needs "+percent(float64(need)/float64(limit))+" of the limit", "there is little room for error", evidence...)
 		default:
 			f = pass("A step needs "+trainer.FormatBytes(need)+" of "+trainer.FormatBytes(limit), evidence...)
 		}
 		f.Confidence = confidence
 		return f
 	},
+}
+
+// correction is the ratio of the measured peak to its estimate, 1 before one
+// was measured.
+func (in Input) correction() float64 {
+	if estimated := in.Budget.Peak.Estimated.Or(0); estimated > 0 && in.Budget.Peak.Measured.Known() {
+		return float64(in.Budget.Peak.Measured.Or(0)) / float64(estimated)
+	}
+	return 1
+}
+
+// widestPeak is the likely peak of the data's widest batch, when that is wider
+// than the budget's.
+func (in Input) widestPeak() (int64, bool) {
+	m := in.Snapshot.Model
+	if in.Budget == nil || m == nil || m.Facts == nil || in.Widest.Positions() <= in.Budget.Shape.Positions() {
+		return 0, false
+	}
+	estimated := budget.Estimate(*m.Facts, in.config(), in.Widest).Peak.Estimated.Or(0)
+	return int64(in.correction() * float64(estimated)), true
 }
 
 // shrink proposes the mildest change whose estimated peak, corrected by the
@@ -72,11 +101,11 @@ func (in Input) shrink(limit int64) []probe.Fix {
 	if in.Budget == nil || m == nil || m.Facts == nil {
 		return nil
 	}
-	ratio := 1.0
-	if estimated := in.Budget.Peak.Estimated.Or(0); estimated > 0 && in.Budget.Peak.Measured.Known() {
-		ratio = float64(in.Budget.Peak.Measured.Or(0)) / float64(estimated)
-	}
+	ratio := in.correction()
 	c, shape := in.config(), in.Budget.Shape
+	if _, ok := in.widestPeak(); ok {
+		shape = in.Widest
+	}
 	var changes []Change
 	var words []string
 	turn := func(knob, value, word string) {

@@ -69,9 +69,13 @@ var memoryOthers = Check{
 	},
 }
 
+// peakOf is the highest peak to expect.
 func peakOf(in Input) (int64, bool) {
 	if in.Budget == nil {
 		return 0, false
+	}
+	if wide, ok := in.widestPeak(); ok {
+		return wide, true
 	}
 	return in.Budget.Peak.Best().Get()
 }
