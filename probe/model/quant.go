@@ -2,15 +2,24 @@ package model
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // markPacked finds the weights that MLX packed into U32 words, and sets how.
 //
-// config.json says it for the whole model and for single modules, but mlx-lm
-// trusts the shapes where the two disagree, and so does this: a row of P words
-// and S scales has 32·P/bits elements and group·S elements, which must agree.
-func markPacked(tensors map[string]Tensor, q *quantConfig) error {
+// A row of P words and S scales has 32·P/bits elements and also group·S, so
+// bits·group is known but not which of, say, 8·32 and 4·64 it is. config.json
+// says it for single modules and for all others. mlx-lm distrusts the latter
+// and takes what gives the module its width. So does this: what goes into a
+// module has the width of the model or comes out of another module.
+func markPacked(tensors map[string]Tensor, c *config) error {
+	widths := map[int]bool{c.hidden: true, c.inter: true, c.heads * c.headDim: true}
+	for name, t := range tensors {
+		if strings.HasSuffix(name, ".weight") && len(t.Shape) >= 2 {
+			widths[t.Shape[len(t.Shape)-2]] = true
+		}
+	}
 	for name, t := range tensors {
 		base, ok := strings.CutSuffix(name, ".weight")
 		if !ok || t.DType != "U32" || len(t.Shape) < 2 {
@@ -21,7 +30,7 @@ func markPacked(tensors map[string]Tensor, q *quantConfig) error {
 			continue
 		}
 		words, groups := t.Shape[len(t.Shape)-1], scales.Shape[len(scales.Shape)-1]
-		p, ok := q.packingOf(base, words, groups)
+		p, ok := c.packingOf(base, words, groups, widths)
 		if !ok {
 			return &Error{Code: CodeQuantization, Text: fmt.Sprintf("packs %s in rows of %d words with %d scales, which fits no bits and group size of MLX", base, words, groups),
 				Hint: "convert the model again with mlx_lm.convert"}
@@ -32,41 +41,48 @@ func markPacked(tensors map[string]Tensor, q *quantConfig) error {
 	return nil
 }
 
-func (q *quantConfig) packingOf(module string, words, groups int) (packing, bool) {
-	fits := func(p packing) bool {
-		elements := int64(words) * 32
-		return p.bits > 0 && p.group > 0 && words > 0 && elements%int64(p.bits) == 0 && elements/int64(p.bits) == int64(p.group)*int64(groups)
-	}
-	var preferred packing
-	if q != nil {
-		if p, ok := q.modules[module]; ok && fits(p) {
+func (c *config) packingOf(module string, words, groups int, widths map[int]bool) (packing, bool) {
+	var candidates []packing
+	if c.quant != nil {
+		stated := c.quant.packing
+		if p, ok := c.quant.modules[module]; ok && p.fits(words, groups) {
 			return p, true
 		}
-		preferred = q.packing
-	}
-	if validPacking(preferred) && fits(preferred) {
-		return preferred, true
-	}
-	var found packing
-	for _, group := range []int{64, 32, 128, 16} {
-		for _, bits := range []int{4, 8, 6, 5, 3, 2} {
-			p := packing{bits, group}
-			if !fits(p) {
-				continue
-			}
-			if group == preferred.group || bits == preferred.bits {
-				return p, true
-			}
-			if found == (packing{}) {
-				found = p
-			}
+		candidates = append(candidates, stated)
+		for _, bits := range packingBits {
+			candidates = append(candidates, packing{bits, stated.group})
+		}
+		for _, group := range packingGroups {
+			candidates = append(candidates, packing{stated.bits, group})
 		}
 	}
-	return found, found != (packing{})
+	for _, group := range packingGroups {
+		for _, bits := range packingBits {
+			candidates = append(candidates, packing{bits, group})
+		}
+	}
+	candidates = slices.DeleteFunc(candidates, func(p packing) bool { return !p.fits(words, groups) })
+	if len(candidates) == 0 {
+		return packing{}, false
+	}
+	for _, p := range candidates {
+		if widths[p.group*groups] {
+			return p, true
+		}
+	}
+	return candidates[0], true
 }
 
-func validPacking(p packing) bool {
-	return p.bits >= 1 && p.bits <= 8 && p.group >= 1 && p.group <= 1024
+// What MLX packs with, the usual first.
+var (
+	packingBits   = []int{4, 8, 6, 5, 3, 2}
+	packingGroups = []int{64, 32, 128, 16}
+)
+
+// fits reports whether rows of so many words and scales can be packed like p.
+func (p packing) fits(words, groups int) bool {
+	return slices.Contains(packingBits, p.bits) && slices.Contains(packingGroups, p.group) &&
+		words > 0 && int64(words)*32 == int64(p.bits)*int64(p.group)*int64(groups)
 }
 
 // quantOf sums up how the model is quantized, or returns nil.

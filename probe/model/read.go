@@ -42,7 +42,7 @@ func Read(dir string) (*Facts, error) {
 			byName[t.Name] = t // of a name in two files mlx-lm loads one
 		}
 	}
-	if err := markPacked(byName, c.quant); err != nil {
+	if err := markPacked(byName, c); err != nil {
 		return nil, at(dir, err)
 	}
 
