@@ -199,3 +199,29 @@ func TestWithMeasured(t *testing.T) {
 		t.Error("a footprint without the GPU's memory gave a figure for others")
 	}
 }
+
+func TestAvailable(t *testing.T) {
+	bytes := func(n int64) probe.Value[int64] { return probe.Known(n, "test") }
+	group := func(limit, used probe.Value[int64]) *probe.Cgroup { return &probe.Cgroup{LimitBytes: limit, UsageBytes: used} }
+	unknown := probe.Unknown[int64]("no limit", "memory.max")
+	cases := []struct {
+		name  string
+		free  probe.Value[int64]
+		group *probe.Cgroup
+		want  probe.Value[int64]
+	}{
+		{"no group", bytes(50), nil, bytes(50)},
+		{"no limit", bytes(50), group(unknown, bytes(10)), bytes(50)},
+		{"tight group", bytes(50), group(bytes(40), bytes(30)), probe.Known[int64](10, "test less test")},
+		{"overdrawn group", bytes(50), group(bytes(40), bytes(45)), probe.Known[int64](0, "test less test")},
+		{"roomy group", bytes(50), group(bytes(90), bytes(30)), bytes(50)},
+		{"nothing known", unknown, nil, unknown},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			if got := Available(probe.Snapshot{Memory: probe.Memory{AvailableBytes: c.free}, Cgroup: c.group}); got != c.want {
+				t.Errorf("%+v, want %+v", got, c.want)
+			}
+		})
+	}
+}

@@ -19,15 +19,15 @@ func Command(words string, s trainer.Settings, changes ...Change) string {
 		i := slices.IndexFunc(changes, func(c Change) bool { return c.Knob == k.Name })
 		switch {
 		case i >= 0:
-			parts = append(parts, flag(k, changes[i].Value))
+			parts = append(parts, option(k, changes[i].Value))
 		case s.Origin(k.Name) != trainer.FromDefault:
-			parts = append(parts, flag(k, k.Get(&s.Config)))
+			parts = append(parts, option(k, k.Get(&s.Config)))
 		}
 	}
 	return strings.Join(parts, " ")
 }
 
-func flag(k trainer.Knob, value string) string {
+func option(k trainer.Knob, value string) string {
 	if k.IsSwitch {
 		return "--" + k.Name + "=" + value
 	}

@@ -46,7 +46,7 @@ var memoryFits = Check{
 			need += rest
 			evidence = append(evidence, size("process besides MLX", rest, "", b.Line(budget.Others).Source))
 		}
-		free := in.Snapshot.Memory.AvailableBytes
+		free := budget.Available(in.Snapshot)
 		if in.backend() == "cuda" {
 			free = probe.Unknown[int64]("not compared on a GPU of its own", "")
 		}

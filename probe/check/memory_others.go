@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/mlxdyno/mlxdyno/probe"
+	"github.com/mlxdyno/mlxdyno/probe/budget"
 	"github.com/mlxdyno/mlxdyno/trainer"
 )
 
@@ -58,7 +59,7 @@ var memoryOthers = Check{
 		}
 		severity, why := probe.Info, "a training could use that memory"
 		need, known1 := peakOf(in)
-		available, known2 := in.Snapshot.Memory.AvailableBytes.Get()
+		available, known2 := budget.Available(in.Snapshot).Get()
 		if known1 && known2 && need > available && in.backend() != "cuda" {
 			severity = probe.Warn
 			why = "a step needs " + trainer.FormatBytes(need) + ", and only " + trainer.FormatBytes(available) + " are free"

@@ -22,7 +22,7 @@ var mlxInstall = Check{
 				said("mlx", cmp.Or(i.Versions["mlx"], "unknown"), "", "setup's stamp"),
 				said("mlx-lm", cmp.Or(i.Versions["mlx-lm"], "unknown"), "", "setup's stamp"))
 		case "missing", "stale", "broken":
-			f := finding(probe.Fail, "The MLX environment is "+i.State, i.Problem, said("state", i.State, "ready", "setup's stamp"))
+			f := finding(probe.Fail, "The MLX environment is "+i.State, cmp.Or(i.Problem, "training needs MLX and mlx-lm"), said("state", i.State, "ready", "setup's stamp"))
 			f.Fix = []probe.Fix{{Text: "Make or repair it", Command: cmp.Or(i.Fix, "mlxdyno setup")}}
 			return f
 		}

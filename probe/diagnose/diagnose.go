@@ -177,7 +177,7 @@ func (d *diagnosis) shape() (trainer.Shape, string) {
 // room is what a trial may take: the limit, and no more than is free now.
 func (d *diagnosis) room() (int64, bool) {
 	room, ok := budget.Budget{}.WithLimits(d.Snapshot, d.Settings.Config).Limit.Bytes.Get()
-	if free, known := d.Snapshot.Memory.AvailableBytes.Get(); known && d.Snapshot.GPU.Kind != "cuda" && (!ok || free < room) {
+	if free, known := budget.Available(d.Snapshot).Get(); known && d.Snapshot.GPU.Kind != "cuda" && (!ok || free < room) {
 		return free, true
 	}
 	return room, ok
