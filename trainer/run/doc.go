@@ -10,7 +10,9 @@
 // returns by reading the directory back, exactly as Load does for a training
 // of last week, so that there is one account of a training and not two. A
 // worker may die at any instant; what it loses is the steps since the last
-// checkpoint, and they are trained again. What befalls a training is data in
+// checkpoint, and they are trained again. A checkpoint outranks the events: the
+// steps behind it are kept even when the parent died before it could write down
+// what they measured. What befalls a training is data in
 // its Report; an error of Train means that this program could not do its part.
 //
 // Changes that a failure asks for (a smaller cache, recomputed activations, a

@@ -11,8 +11,8 @@ import (
 	"github.com/mlxdyno/mlxdyno/trainer/wire"
 )
 
-// eventLog appends events to a file. Each is written at once and none is
-// synced: a power cut may cost the newest, a killed parent costs none.
+// eventLog appends events to a file. Each is written at once, and they are
+// synced with every checkpoint: a power cut may cost those since the last one.
 type eventLog struct {
 	file *os.File
 	out  *wire.Writer
@@ -63,6 +63,13 @@ func endOfLines(f *os.File) (int64, error) {
 
 func (l *eventLog) add(e trainer.Event) error {
 	if err := l.out.Write(e); err != nil {
+		return fmt.Errorf("write events: %w", err)
+	}
+	return nil
+}
+
+func (l *eventLog) sync() error {
+	if err := l.file.Sync(); err != nil {
 		return fmt.Errorf("write events: %w", err)
 	}
 	return nil

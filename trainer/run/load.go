@@ -84,6 +84,10 @@ func load(dir string, busy bool) (Report, error) {
 	if r.Checkpoints, err = onDisk(filepath.Join(dir, checkpointsName)); err != nil {
 		return Report{}, err
 	}
+	if n := r.Totals.UnrecordedSteps; n > 0 {
+		r.Warnings = append(r.Warnings, Warning{Count: n, Warning: trainer.Warning{Code: "events.missing",
+			Text: "steps were trained and saved whose losses and times were lost when the supervising process died; sums here leave them out"}})
+	}
 	if bad > 0 {
 		r.Warnings = append(r.Warnings, Warning{Count: bad, Warning: trainer.Warning{Code: "events.unreadable",
 			Text: fmt.Sprintf("%s has lines that cannot be read; their steps are missing here, the training itself lost nothing", eventsName)}})
@@ -149,7 +153,7 @@ func (r *Report) tell(past history, kept *keeper) {
 		}
 	}
 	r.Totals = totals(events, past.segments)
-	r.Totals.ReplayedSteps = replayed
+	r.Totals.ReplayedSteps, r.Totals.UnrecordedSteps = replayed, r.StepsDone-len(sum.Steps)
 	if r.State == StateFinished && r.Totals.Seconds > 0 {
 		r.Figures.TotalSeconds = trainer.Some(r.Totals.Seconds)
 	}

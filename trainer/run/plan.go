@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/worker"
 )
 
 // Plan is a training to be done.
@@ -28,12 +29,13 @@ type Plan struct {
 	// Sample reads the machine's memory pressure; nil leaves it unwatched.
 	Sample func() MemoryPressure
 
-	Now func() time.Time // nil for time.Now
+	Worker worker.Options   // how each process is supervised; Train sets LogPath and Lock
+	Now    func() time.Time // nil for time.Now
 }
 
 // Policy bounds what is done about failures. Its zero value is the default.
 type Policy struct {
-	MaxRetries int // restarts with the same configuration and no new checkpoint between them; 0 means 3
+	MaxRetries int // restarts with the same configuration and no new checkpoint between them; 0 means 3, less than 0 none
 	Keep       int // checkpoints that stay on disk; 0 means 3
 
 	// KeepBatch forbids a smaller batch, which keeps the rows behind an update

@@ -129,7 +129,8 @@ type Totals struct {
 	LoadSeconds       float64 `json:"load_seconds"`
 	Tokens            int64   `json:"tokens"` // real tokens of the steps that count
 	Supervised        int64   `json:"supervised"`
-	ReplayedSteps     int     `json:"replayed_steps"` // done, lost and done again
+	ReplayedSteps     int     `json:"replayed_steps"`   // done, lost and done again
+	UnrecordedSteps   int     `json:"unrecorded_steps"` // trained and saved, but their events were lost with the supervising process
 }
 
 // Failure is why a training could not go on and what to do about it.

@@ -58,7 +58,10 @@ func (t *training) take(e trainer.Event) (reload bool, err error) {
 	case trainer.Step:
 		notes, reload = t.watch.step(e, p)
 	case trainer.Checkpoint:
-		if err = t.record(didSave, p); err == nil {
+		if err = t.events.sync(); err == nil {
+			err = t.record(didSave, p)
+		}
+		if err == nil {
 			err = checkpoint.Retain(t.path(checkpointsName), t.plan.Policy.Keep)
 		}
 	}

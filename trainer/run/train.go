@@ -12,10 +12,24 @@ import (
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/checkpoint"
 	"github.com/mlxdyno/mlxdyno/trainer/journal"
+	"github.com/mlxdyno/mlxdyno/trainer/worker"
 )
 
 // errGuard is the cause with which the guard ends a segment.
 var errGuard = errors.New("guard")
+
+// Train does what p says and returns the report of the directory as it then
+// is. Cancelling ctx ends the training with its state saved. What befalls the
+// training is in the report; an error means that this program failed or that
+// it refused the plan (*BusyError, *ChangedError, *FinishedError, *NoRunError,
+// *trainer.ConfigError).
+func Train(ctx context.Context, p Plan, obs Observer) (Report, error) {
+	return train(ctx, p, obs, func(ctx context.Context, process trainer.Process, j trainer.Job, log string, lock *os.File, sink func(trainer.Event) error) (trainer.Result, error) {
+		o := p.Worker
+		o.LogPath, o.Lock = log, lock
+		return worker.Run(ctx, process, j, o, sink)
+	})
+}
 
 // supervise runs one worker process from start to classified end, with its
 // prints appended to the file at log and the lock handed on to it.
