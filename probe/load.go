@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 )
 
@@ -14,7 +15,8 @@ import (
 const maxSnapshotBytes = 64 << 20
 
 // LoadSnapshot reads a snapshot that was saved as JSON, on this machine or
-// another. Fields that this version does not know are ignored.
+// another: alone, or as the member "snapshot" of a report. Fields that this
+// version does not know are ignored.
 func LoadSnapshot(r io.Reader) (Snapshot, error) {
 	raw, err := io.ReadAll(io.LimitReader(r, maxSnapshotBytes+1))
 	if err != nil {
@@ -22,7 +24,7 @@ func LoadSnapshot(r io.Reader) (Snapshot, error) {
 	}
 	s, err := decodeSnapshot(raw)
 	if err != nil {
-		return Snapshot{}, fmt.Errorf("load snapshot: %w; make one with `mlxdyno doctor --snapshot FILE`", err)
+		return Snapshot{}, fmt.Errorf("load snapshot: %w; save what `mlxdyno doctor --json` prints on the machine in question", err)
 	}
 	return s, nil
 }
@@ -34,20 +36,23 @@ func decodeSnapshot(raw []byte) (Snapshot, error) {
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return Snapshot{}, errors.New("the file is empty")
 	}
-	var head struct {
-		Schema string `json:"schema"`
+	var document struct {
+		Schema   string          `json:"schema"`
+		Snapshot json.RawMessage `json:"snapshot"`
 	}
-	if err := json.Unmarshal(raw, &head); err != nil {
+	if err := json.Unmarshal(raw, &document); err != nil {
 		return Snapshot{}, fmt.Errorf("not a JSON document: %w", err)
 	}
-	switch family, _, _ := cutLast(SnapshotSchema, "/"); {
-	case head.Schema == SnapshotSchema:
-	case head.Schema == "":
+	switch {
+	case document.Schema == SnapshotSchema:
+	case strings.HasPrefix(document.Schema, path.Dir(SnapshotSchema)+"/"):
+		return Snapshot{}, fmt.Errorf("schema %s, but this version reads %s", document.Schema, SnapshotSchema)
+	case document.Snapshot != nil:
+		return decodeSnapshot(document.Snapshot)
+	case document.Schema == "":
 		return Snapshot{}, errors.New("the document names no schema, so it is not a snapshot")
-	case strings.HasPrefix(head.Schema, family+"/"):
-		return Snapshot{}, fmt.Errorf("schema %s, but this version reads %s; use the version of mlxdyno that made it", head.Schema, SnapshotSchema)
 	default:
-		return Snapshot{}, fmt.Errorf("the document is %q, not a snapshot", head.Schema)
+		return Snapshot{}, fmt.Errorf("the document is %q and holds no snapshot", document.Schema)
 	}
 	var s Snapshot
 	if err := json.Unmarshal(raw, &s); err != nil {
@@ -57,11 +62,4 @@ func decodeSnapshot(raw []byte) (Snapshot, error) {
 		return Snapshot{}, errors.New("host.os is missing")
 	}
 	return s, nil
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
 }

@@ -25,9 +25,15 @@ func TestSnapshotRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	inReport, err := LoadSnapshot(strings.NewReader(`{"schema":"mlxdyno/doctor/1","findings":[],"snapshot":` + string(text) + `}`))
+	if err != nil {
+		t.Fatal(err)
+	}
 	opts := cmp.Options{compareValue[string](), compareValue[int](), compareValue[int64](), compareValue[uint64](), compareValue[float64](), compareValue[PowerMode](), compareValue[PressureLevel]()}
-	if diff := cmp.Diff(s, back, opts); diff != "" {
-		t.Errorf("snapshot changed (-before +after):\n%s", diff)
+	for name, got := range map[string]Snapshot{"alone": back, "in a report": inReport} {
+		if diff := cmp.Diff(s, got, opts); diff != "" {
+			t.Errorf("snapshot changed %s (-before +after):\n%s", name, diff)
+		}
 	}
 }
 
@@ -39,7 +45,9 @@ func TestLoadSnapshotErrors(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"nothing", " \n", "the file is empty"},
 		{"not JSON", "total: 3", "not a JSON document"},
-		{"another document", `{"schema":"mlxdyno/doctor/1"}`, `the document is "mlxdyno/doctor/1", not a snapshot`},
+		{"another document", `{"schema":"mlxdyno/tune/1"}`, `the document is "mlxdyno/tune/1" and holds no snapshot`},
+		{"a report with something else as its snapshot", `{"schema":"mlxdyno/doctor/1","snapshot":[]}`, "not a JSON document"},
+		{"a report with a snapshot of another version", `{"schema":"mlxdyno/doctor/1","snapshot":{"schema":"mlxdyno/snapshot/7"}}`, "schema mlxdyno/snapshot/7"},
 		{"no schema", `{}`, "names no schema"},
 		{"another version", `{"schema":"mlxdyno/snapshot/2"}`, "this version reads mlxdyno/snapshot/1"},
 		{"two documents", `{"schema":"mlxdyno/snapshot/1"} {}`, "not a JSON document"},
@@ -52,7 +60,7 @@ func TestLoadSnapshotErrors(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Fatalf("error %v, want %q", err, tc.want)
 			}
-			if !strings.Contains(err.Error(), "mlxdyno doctor --snapshot") {
+			if !strings.Contains(err.Error(), "mlxdyno doctor --json") {
 				t.Errorf("error %v says not what to do", err)
 			}
 		})
