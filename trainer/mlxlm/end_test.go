@@ -1,0 +1,242 @@
+package mlxlm_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/mlxlm"
+	"github.com/mlxdyno/mlxdyno/trainer/wire"
+)
+
+// When its input ends, a worker leaves at the next step without saving.
+func TestEndOfInput(t *testing.T) {
+	t.Parallel()
+	j := job(t)
+	j.Dir, j.UntilStep = t.TempDir(), 0
+	j.Config.Schedule.Steps = 1_000_000
+	p, err := mlxlm.New(environment(t)).Process(j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := wire.EncodeJob(j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), p.Argv[0], p.Argv[1:]...)
+	cmd.Env = p.Env
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd.ExtraFiles = []*os.File{w}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if _, err := stdin.Write(line); err != nil {
+		t.Fatal(err)
+	}
+	var last trainer.Event
+	for events := wire.NewReader(bufio.NewReader(r)); ; {
+		e, err := events.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := e.Payload.(trainer.Step); ok && e.Step == 3 {
+			stdin.Close()
+		}
+		last = e
+	}
+	if d, ok := last.Payload.(trainer.Done); !ok || d.Reason != trainer.DoneStop {
+		t.Errorf("last word: %+v", last)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	newest := 0
+	refs, err := filepath.Glob(filepath.Join(j.Dir, "checkpoints", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range refs {
+		newest++
+	}
+	if want := last.Step / 6; newest > want { // saves are due after every fifth step, at the next update
+		t.Errorf("%d checkpoints after %d steps", newest, last.Step)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(*trainer.Job)
+		kind   trainer.FailKind
+		code   string
+		says   string
+	}{
+		"not finite": {func(j *trainer.Job) { j.Config.Quality.LearningRate, j.Config.Plan.Accumulation = 1e30, 1 },
+			trainer.FailNonFinite, "nonfinite.loss", "the loss of step"},
+		"no targets": {func(j *trainer.Job) { j.Config.Data.MaxSeqLength = 4 },
+			trainer.FailNonFinite, "nonfinite.no-targets", "no token of the batch of step 1"},
+		"too many layers": {func(j *trainer.Job) { j.Config.Quality.Layers = 4 },
+			trainer.FailConfig, "config.layers", "on 4 blocks are asked for, but the model has 3"},
+		"too few rows": {func(j *trainer.Job) { j.Config.Plan.Batch = 27 },
+			trainer.FailData, "data.too-few-rows", "27 rows cannot be made of 26"},
+		"no token file": {func(j *trainer.Job) { j.Tokens.Train += "x" },
+			trainer.FailData, "data.tokens", "cannot read token file"},
+		"half an update": {func(j *trainer.Job) { j.UntilStep = 3; j.Dir = os.DevNull },
+			trainer.FailConfig, "config.until-step", "no multiple of 2"},
+		"cannot write": {func(j *trainer.Job) { j.UntilStep = 2; j.Dir = os.DevNull },
+			trainer.FailInternal, "checkpoint.write", "cannot write " + os.DevNull},
+		"no checkpoint": {func(j *trainer.Job) { j.From = &trainer.CheckpointRef{Step: 2, Dir: j.Config.Model.Path} },
+			trainer.FailInternal, "checkpoint.damaged", "cannot read checkpoint"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			j := job(t)
+			tt.change(&j)
+			r, s := run(t, t.Context(), j, nil)
+			expectFailure(t, r, tt.kind, tt.code, tt.says)
+			if n := len(s.Steps); tt.kind == trainer.FailNonFinite && (n == 0 || s.Steps[n-1].Loss.Finite()) {
+				t.Errorf("the step that failed was not told: %d steps", n)
+			}
+		})
+	}
+}
+
+func TestNoMLX(t *testing.T) {
+	t.Parallel()
+	o := environment(t)
+	out := runPython(t, nil, "-c", "import sys, json; print(json.dumps(sys._base_executable))")
+	if err := json.Unmarshal(out, &o.Python); err != nil {
+		t.Fatal(err)
+	}
+	j := job(t)
+	p, err := mlxlm.New(o).Process(j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, _ := runProcess(t, t.Context(), p, j, nil)
+	expectFailure(t, r, trainer.FailInternal, "install.mlx", "No module named 'mlx'")
+}
+
+func expectFailure(t *testing.T, r trainer.Result, kind trainer.FailKind, code, says string) {
+	t.Helper()
+	f := r.Failure
+	if f == nil {
+		t.Fatalf("%s without a word: %+v\n%s", r.Outcome, r, r.LogTail)
+	}
+	if f.FailKind != kind || f.Code != code || !strings.Contains(f.Text, says) || f.Hint == "" || strings.Contains(f.Text, "Traceback") || f.Detail == "" {
+		t.Errorf("got %+v\nwant %s %s with %q and a hint", f, kind, code, says)
+	}
+}
+
+func TestCodes(t *testing.T) {
+	t.Parallel()
+	w := theWorld(t)
+	// variant is the model with one file changed; nil content removes it.
+	variant := func(file string, change func([]byte) []byte) string {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(w.model)); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, file)
+		old, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b := change(old); b == nil {
+			err = os.Remove(path)
+		} else {
+			err = os.WriteFile(path, b, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	swap := func(old, with string) func([]byte) []byte {
+		return func(b []byte) []byte { return []byte(strings.Replace(string(b), old, with, 1)) }
+	}
+	type request struct {
+		Path string `json:"path,omitempty"`
+		Bits int    `json:"bits,omitempty"`
+		Said string `json:"said,omitempty"`
+	}
+	cases := []struct {
+		request
+		code string
+		kind trainer.FailKind
+	}{
+		{request{Path: w.model}, "", ""},
+		{request{Path: filepath.Join(w.model, "nothing")}, "model.missing", trainer.FailConfig},
+		{request{Path: variant("config.json", swap("{", ""))}, "model.config", trainer.FailConfig},
+		{request{Path: variant("config.json", swap(`"llama"`, `"no-such-type"`))}, "model.unknown-architecture", trainer.FailConfig},
+		{request{Path: variant("config.json", swap(`"hidden_size": 64`, `"hidden_size": 32`))}, "model.weights-mismatch", trainer.FailConfig},
+		{request{Path: variant("config.json", swap(`"hidden_size": 64,`, ``))}, "model.load", trainer.FailConfig},
+		{request{Path: variant("config.json", swap(`{`, `{"model_file": "x.py",`))}, "model.custom-code", trainer.FailConfig},
+		{request{Path: variant("config.json", swap(`{`, `{"quantization": {"bits": 4, "group_size": 64},`)), Bits: 4}, "config.already-quantized", trainer.FailConfig},
+		{request{Path: variant("model.safetensors", func(b []byte) []byte { return b[:len(b)-1] })}, "model.truncated", trainer.FailConfig},
+		{request{Path: variant("model.safetensors", func(b []byte) []byte { return b[:100] })}, "model.truncated", trainer.FailConfig},
+		{request{Path: variant("model.safetensors", func(b []byte) []byte { return append(make([]byte, 8), b...) })}, "model.weights", trainer.FailConfig},
+		{request{Path: variant("model.safetensors", func([]byte) []byte { return nil })}, "model.weights", trainer.FailConfig},
+		{request{Said: "[METAL] Command buffer execution failed: Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)"}, "oom", trainer.FailOOM},
+		{request{Said: "cudaMallocAsync(&data, size, stream) failed: out of memory"}, "oom", trainer.FailOOM},
+		{request{Said: "[malloc] Unable to allocate 17 bytes."}, "oom", trainer.FailOOM},
+		{request{Said: "[metal::malloc] Resource limit (499000) exceeded."}, "oom.resource-limit", trainer.FailOOM},
+		{request{Said: "[metal::malloc] Attempting to allocate 9 bytes which is greater than the maximum allowed buffer size of 8 bytes."}, "oom.buffer-size", trainer.FailOOM},
+		{request{Said: "something else"}, "internal", trainer.FailInternal},
+	}
+	var ask []request
+	for _, c := range cases {
+		ask = append(ask, c.request)
+	}
+	var got []trainer.Failure
+	if err := json.Unmarshal(runPython(t, ask, "testdata/codes.py"), &got); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range cases {
+		if got[i].Code != c.code || got[i].FailKind != c.kind || strings.Contains(got[i].Text, "\n") || (c.code != "" && got[i].Hint == "") {
+			t.Errorf("%+v: got %+v, want %s %s", c.request, got[i], c.kind, c.code)
+		}
+	}
+}
+
+func TestProcess(t *testing.T) {
+	e := mlxlm.New(mlxlm.Options{})
+	if _, err := e.Process(trainer.Job{}); err == nil || !strings.Contains(err.Error(), "mlxdyno setup") {
+		t.Errorf("without Python: %v", err)
+	}
+	e = mlxlm.New(mlxlm.Options{Python: "python", Environ: []string{"A=b"}})
+	if _, err := e.Process(trainer.Job{Mode: trainer.Profile}); err == nil {
+		t.Error("promises profile mode")
+	}
+	p, err := e.Process(trainer.Job{Config: trainer.DefaultConfig()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range p.Env {
+		if len(v) > 100<<10 { // Linux takes at most 128 KiB in one string
+			t.Errorf("%.20s… has %d bytes", v, len(v))
+		}
+	}
+	c, err := e.Capabilities(t.Context())
+	if err != nil || !c.ExactResume || !c.Shapes || c.Profile || len(c.Knobs) != len(trainer.Knobs) {
+		t.Errorf("capabilities %+v: %v", c, err)
+	}
+}
