@@ -202,7 +202,9 @@ func TestWithMeasured(t *testing.T) {
 
 func TestAvailable(t *testing.T) {
 	bytes := func(n int64) probe.Value[int64] { return probe.Known(n, "test") }
-	group := func(limit, used probe.Value[int64]) *probe.Cgroup { return &probe.Cgroup{LimitBytes: limit, UsageBytes: used} }
+	group := func(limit, used probe.Value[int64]) *probe.Cgroup {
+		return &probe.Cgroup{LimitBytes: limit, UsageBytes: used}
+	}
 	unknown := probe.Unknown[int64]("no limit", "memory.max")
 	cases := []struct {
 		name  string

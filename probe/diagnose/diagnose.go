@@ -190,34 +190,44 @@ func narrower(width int, by float64) int { return 1 + 32*max(1, int(by*float64(w
 func (d *diagnosis) measure(ctx context.Context, shape trainer.Shape, why string) error {
 	share := time.Duration(probeShare * float64(d.BurstBudget))
 	d.say("running steps of %d × %d tokens for %s", shape.Batch, shape.Width-1, share.Round(time.Second))
-	b, err := d.Bursts.Burst(ctx, d.job(share, shape))
+	b, err := d.burst(ctx, share, shape)
 	if err != nil {
-		return fmt.Errorf("run trial steps: %w", err)
+		return err
 	}
 	d.in.Burst = &b
 	d.report.Probe = figures(b, &shape, why)
 	d.learn(b)
 	if !b.Result.Outcome.Good() {
-		return ctx.Err()
+		return nil
 	}
 	if err := d.judgeLeak(ctx, b, shape); err != nil {
 		return err
 	}
 	d.say("running the data's own batches")
-	data, err := d.Bursts.Burst(ctx, d.job(d.BurstBudget-share))
+	data, err := d.burst(ctx, d.BurstBudget-share)
 	if err != nil {
-		return fmt.Errorf("run trial steps over the data: %w", err)
+		return err
 	}
 	d.in.Data = &data
 	d.report.Data = figures(data, nil, "")
-	return ctx.Err()
+	return nil
 }
 
-func (d *diagnosis) job(limit time.Duration, shapes ...trainer.Shape) trainer.Job {
+// burst runs steps of the given shapes, or of the data's own batches when there
+// are none. What was cut short by a cancelled ctx is not judged.
+func (d *diagnosis) burst(ctx context.Context, limit time.Duration, shapes ...trainer.Shape) (trainer.Burst, error) {
 	for i := range shapes {
 		shapes[i].Steps = endless
 	}
-	return trainer.Job{Config: d.Settings.Config, Tokens: d.Tokens, Budget: limit, Shapes: shapes, Mode: trainer.Normal}
+	job := trainer.Job{Config: d.Settings.Config, Tokens: d.Tokens, Budget: limit, Shapes: shapes, Mode: trainer.Normal}
+	b, err := d.Bursts.Burst(ctx, job)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return b, fmt.Errorf("run trial steps: %w", err)
+	}
+	return b, nil
 }
 
 // learn takes over what only a worker can say, and what was measured.
@@ -246,9 +256,9 @@ func (d *diagnosis) judgeLeak(ctx context.Context, b trainer.Burst, shape traine
 	if n := len(b.Summary.Steps); v.State == leak.Inconclusive && n < wanted && shape.Width > narrowest {
 		small := trainer.Shape{Batch: shape.Batch, Width: max(narrowest, narrower(shape.Width, float64(n)/float64(wanted)/2))}
 		d.say("%d steps are too few to judge a leak; running narrower ones", n)
-		again, err := d.Bursts.Burst(ctx, d.job(d.BurstBudget, small))
+		again, err := d.burst(ctx, d.BurstBudget, small)
 		if err != nil {
-			return fmt.Errorf("run narrower trial steps: %w", err)
+			return err
 		}
 		if again.Result.Outcome.Good() {
 			v = verdict(again, period)
@@ -315,6 +325,9 @@ func (d *diagnosis) next() (command, why string) {
 			command += " --data DIR"
 		}
 		return command, "looks at what is to be trained, and runs trial steps"
+	}
+	if _, _, ok := d.tooLarge(); ok {
+		return check.Command("tune", d.Settings), "searches for a configuration that fits this machine"
 	}
 	return check.Command("train --auto", d.Settings), "finds the best settings for this machine and trains with them"
 }
