@@ -17,8 +17,9 @@
 // A condition that was not measured is reached from one that was, by steps in
 // which one thing changes at a time: measured where the other bits or the other
 // rank were measured without checkpointing, else computed. For memory the
-// computed step is W, from the model's files, and κ·P; for time it is the ratio
-// of floating-point operations, 4·parameters + 6·P a position.
+// computed step is W, from the model's files, κ·P, and the low-rank activations
+// that are kept; for time it is the ratio of floating-point operations,
+// 4·parameters + 6·P a position.
 //
 // Note: one joint fit with factors for rank and checkpointing was tried and is
 // worse, because the factors differ between short and long rows.
@@ -52,6 +53,7 @@ type Known struct {
 	AdapterParameters func(rank int) int64 // P
 	Parameters        int64                // of the base
 	BytesAParameter   float64              // κ: weight, gradient and optimizer state of one adapter parameter
+	BytesARank        float64              // low-rank activations of one position for each unit of rank
 }
 
 // Work adds up shapes: what the functions are linear in.
@@ -238,8 +240,12 @@ func (m *Model) Peak(c Condition, s trainer.Shape) (Estimate, bool) {
 			if fa, fb := m.peaks[a], m.peaks[b]; fa.x != nil && fb.x != nil {
 				e.Value += w.dot(fb.x) - w.dot(fa.x)
 			} else {
-				e.Value += m.constant(next) - m.constant(from)
-				e.Error = math.Hypot(e.Error, 0.05*math.Abs(m.constant(next)-m.constant(from)))
+				step := m.constant(next) - m.constant(from)
+				if !c.Checkpointing {
+					step += m.known.BytesARank * float64(next.Rank-from.Rank) * w.Positions
+				}
+				e.Value += step
+				e.Error = math.Hypot(e.Error, 0.05*math.Abs(step))
 			}
 			from = next
 		}
@@ -299,7 +305,6 @@ func (m *Model) operations(c Condition) float64 {
 	return 4*float64(m.known.Parameters) + 6*float64(m.known.AdapterParameters(c.Rank))
 }
 
-// PeakError and TimeError are the relative standard deviations of what the
-// anchor's fits left over.
-func (m *Model) PeakError() float64 { return m.peaks[m.anchor].relErr }
+// TimeError is the relative standard deviation of what the anchor's times leave
+// over.
 func (m *Model) TimeError() float64 { return m.times[m.anchor].relErr }

@@ -82,9 +82,9 @@ type Problem struct {
 	Space  Space
 	Plan   func(batch, maxSeqLength int) Plan
 	Model  *predict.Model
-	Limit  int64                    // bytes that a step may take at its peak
-	Beside func(Point) int64        // bytes that a point takes beside what the model knows; nil for none
-	Reject func(Point) (why string) // "" lets a point through; nil lets all
+	Limit  int64                           // bytes that a step may take at its peak
+	Beside func(p Point, peak int64) int64 // bytes that a point takes beside what the model knows; nil for none
+	Reject func(Point) (why string)        // "" lets a point through; nil lets all
 }
 
 // Outcome is an enumerated space.
@@ -150,7 +150,7 @@ func (p Problem) predict(point Point, plan Plan) (Candidate, string) {
 	}
 	var beside int64
 	if p.Beside != nil {
-		beside = p.Beside(point)
+		beside = p.Beside(point, int64(peak.Value))
 	}
 	c := Candidate{
 		Point: point, PeakBytes: int64(peak.Value) + beside, PeakErrorBytes: int64(peak.Error),

@@ -1,0 +1,158 @@
+package tuner
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/journal"
+)
+
+// bench runs bursts, keeps them in the journal and takes finished ones from it.
+type bench struct {
+	study   *Study
+	report  *Report
+	journal *journal.Journal
+	done    map[string]trainer.Burst
+	spent   time.Duration // of all bursts, replayed ones too: a resumed study decides as the first one did
+}
+
+// recordKind is the journal's kind of a finished burst.
+const recordKind = "burst"
+
+type burstRecord struct {
+	Key     string        `json:"key"`
+	Purpose string        `json:"purpose"`
+	Burst   trainer.Burst `json:"burst"`
+}
+
+func (b *bench) open(path string) error {
+	b.done = map[string]trainer.Burst{}
+	if path == "" {
+		return nil
+	}
+	err := journal.Read(path, func(r journal.Record) error {
+		if r.Kind != recordKind {
+			return nil
+		}
+		var rec burstRecord
+		if err := json.Unmarshal(r.Data, &rec); err != nil {
+			return fmt.Errorf("read a burst: %w", err)
+		}
+		b.done[rec.Key] = rec.Burst
+		return nil
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("tune: %w", err)
+	}
+	if b.journal, err = journal.Open(path); err != nil {
+		return fmt.Errorf("tune: %w", err)
+	}
+	return nil
+}
+
+func (b *bench) close() error {
+	if b.journal == nil {
+		return nil
+	}
+	if err := b.journal.Close(); err != nil {
+		return fmt.Errorf("tune: close journal: %w", err)
+	}
+	return nil
+}
+
+// left is the time that the budget still holds.
+func (b *bench) left() time.Duration { return b.study.Wishes.Budget - b.spent }
+
+// share is the time that the next burst may take when so many are still to
+// come, this one included.
+func (b *bench) share(bursts int) time.Duration {
+	return max(b.left()/time.Duration(max(bursts, 1)), 2*time.Second)
+}
+
+// run runs one burst of a configuration, or takes it from the journal.
+func (b *bench) run(ctx context.Context, stage, text string, p Point, job trainer.Job) (trainer.Burst, error) {
+	if err := ctx.Err(); err != nil {
+		return trainer.Burst{}, err
+	}
+	job.Tokens, job.Mode = b.study.Tokens, trainer.Normal
+	job.Budget = job.Budget.Round(time.Millisecond)
+	// What decides nothing in a burst must not change its identity.
+	job.Config.Output = trainer.DefaultConfig().Output
+	job.Config.Schedule = trainer.DefaultConfig().Schedule
+	job.Config.Schedule.Steps = max(job.Config.Schedule.Steps, job.UntilStep)
+	key := b.key(job)
+	burst, replayed := b.done[key]
+	if b.study.Progress != nil {
+		n := len(b.report.Bursts) + 1
+		b.study.Progress(Stage{Name: stage, Text: text, Burst: n, Bursts: max(n, expectedBursts),
+			Spent: b.spent, Budget: b.study.Wishes.Budget, Replayed: replayed})
+	}
+	if !replayed {
+		var err error
+		if burst, err = b.study.Bursts.Burst(ctx, job); err != nil {
+			return burst, fmt.Errorf("tune: run a burst to %s: %w", text, err)
+		}
+		if err := ctx.Err(); err != nil {
+			return burst, err // interrupted, so not finished
+		}
+		b.done[key] = burst
+		if b.journal != nil {
+			if err := b.journal.Append(recordKind, burstRecord{key, stage, burst}); err != nil {
+				return burst, fmt.Errorf("tune: %w", err)
+			}
+		}
+		b.report.Processes++
+		b.report.Seconds += burst.Result.Elapsed.Seconds()
+	}
+	b.spent += burst.Result.Elapsed
+	b.report.Bursts = append(b.report.Bursts, BurstRecord{
+		Purpose: stage, Key: key, Point: p, Shapes: slices.Clone(job.Shapes), Steps: len(burst.Summary.Steps),
+		Outcome: burst.Result.Outcome, Problem: problemOf(burst), Seconds: burst.Result.Elapsed.Seconds(), Replayed: replayed})
+	return burst, nil
+}
+
+// key identifies a burst: what is run, on what, with what. The budget takes no
+// part: it follows from how long other bursts took, and a burst that was cut
+// short by one is as good as another.
+func (b *bench) key(job trainer.Job) string {
+	text, err := json.Marshal(struct {
+		Job  trainer.Job
+		Keys Keys
+	}{job, b.study.Keys})
+	if err != nil {
+		panic(fmt.Sprintf("tuner: job does not marshal: %v", err)) // plain data
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+func problemOf(b trainer.Burst) string {
+	r := b.Result
+	switch {
+	case r.Outcome.Good():
+		return ""
+	case r.Failure != nil:
+		return r.Failure.Text
+	case r.SuspectedOOM:
+		return "ended without a word, as processes do that get no memory"
+	case len(r.Evidence) > 0:
+		e := r.Evidence[0]
+		return fmt.Sprintf("%s: %s (%s)", e.Name, e.Observed, e.Source)
+	}
+	return "the worker process " + string(r.Outcome)
+}
+
+// hopeless reports a failure that another configuration would meet too.
+func hopeless(b trainer.Burst) bool {
+	f := b.Result.Failure
+	return b.Result.Outcome == trainer.Failed && f != nil && f.FailKind != trainer.FailOOM && f.FailKind != trainer.FailNonFinite ||
+		b.Result.Outcome == trainer.Broken
+}

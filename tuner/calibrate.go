@@ -1,0 +1,379 @@
+package tuner
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/mlxdyno/mlxdyno/probe/budget"
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/tuner/predict"
+	"github.com/mlxdyno/mlxdyno/tuner/search"
+)
+
+const (
+	maxShapes    = 6 // of a calibration burst
+	calibrateFor = 3 // steps a shape, the first of which is not timed
+
+	// safely is the share of the limit that an estimated peak may take to be
+	// tried: estimates from files alone are within some 15 %.
+	safely = 0.85
+	// accumulated is what an accumulating step takes over one that updates:
+	// its gradients are results, so that MLX keeps more of them alive. Measured
+	// at 3 to 4 % on a CPU.
+	accumulated = 0.04
+)
+
+// config turns a point into a configuration that keeps what the user set.
+func (r *run) config(p Point) trainer.Config {
+	c := r.Base.Config
+	c.Model.Quantize = p.Bits
+	if p.Rank != c.Quality.Rank {
+		if r.userSet("scale") {
+			c.Quality.Rank = p.Rank
+		} else {
+			c = c.WithRank(p.Rank)
+		}
+	}
+	c.Plan.Batch, c.Plan.Accumulation, c.Plan.Checkpointing = p.Batch, p.Accumulation, p.Checkpointing
+	c.Data.MaxSeqLength = p.MaxSeqLength
+	return c
+}
+
+// usable is the memory that MLX's live buffers may take: the limit without what
+// the process needs outside MLX.
+func (r *run) usable() int64 { return r.Limit.Bytes - r.host }
+
+func (r *run) estimate(p Point, s trainer.Shape) int64 {
+	return budget.Estimate(r.Facts, r.config(p), s).Peak.Best().Or(0)
+}
+
+// anchor is the point whose bits and rank the study starts with: the best
+// quality of the space.
+func (r *run) anchor(checkpointing bool) Point {
+	b := r.space.Batchings[0]
+	return Point{Bits: r.space.Bits[0], Rank: r.space.Ranks[0], Batch: b.Batch, Accumulation: 1,
+		Checkpointing: checkpointing, MaxSeqLength: r.space.Caps[0]}
+}
+
+// mayFit reports whether, by the estimate, the smallest step of the space could
+// fit at all. It errs on the side of trying.
+func (r *run) mayFit() bool {
+	p := r.anchor(r.space.Checkpointing[len(r.space.Checkpointing)-1])
+	p.Bits = r.space.Bits[len(r.space.Bits)-1]
+	return r.estimate(p, r.epoch(p.Batch, p.MaxSeqLength).Widest) <= 2*r.usable()
+}
+
+// calibrate runs the bursts to which the model is fitted: without and with
+// checkpointing, then one for each further value of bits and rank that competes.
+func (r *run) calibrate(ctx context.Context) error {
+	var points []Point
+	for _, gc := range r.space.Checkpointing {
+		points = append(points, r.anchor(gc))
+	}
+	first := points[0]
+	for _, bits := range r.space.Bits[1:] {
+		p := first
+		p.Bits = bits
+		points = append(points, p)
+	}
+	if n := len(r.space.Ranks); n > 1 {
+		p := first
+		p.Rank = r.space.Ranks[n-1]
+		points = append(points, p)
+	}
+	r.known = r.files()
+	r.samples, r.model, r.outcome = nil, nil, search.Outcome{}
+	for i, p := range points {
+		if err := r.calibrateAt(ctx, p, i, len(points)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
+	shapes := r.calibrationShapes(p)
+	for len(shapes) > 0 {
+		share := r.bursts.share(of - nth + expectedBursts - 2)
+		job := trainer.Job{Config: r.config(p), Shapes: shapes, Budget: max(share-r.loadTime(), 2*time.Second)}
+		burst, err := r.bursts.run(ctx, "calibrate", "measure "+describe(p), p, job)
+		if err != nil {
+			return err
+		}
+		if hopeless(burst) {
+			return &impossible{problem: "a calibration burst failed: " + problemOf(burst), hint: hintOf(burst)}
+		}
+		r.observe(burst)
+		samples := samplesOf(burst, p)
+		r.samples = append(r.samples, samples...)
+		r.refit(p, samples)
+		if burst.Result.Outcome.Good() || len(samples) >= 3 {
+			if !burst.Result.Outcome.Good() {
+				r.noteDeath(p.Condition(), shapes, burst)
+			}
+			return nil
+		}
+		// It died early: what it measured counts, and smaller shapes are tried.
+		r.noteDeath(p.Condition(), shapes, burst)
+		fatal := r.died[p.Condition()]
+		var smaller []trainer.Shape
+		for _, s := range shapes {
+			if s.Positions() < fatal/2 {
+				smaller = append(smaller, s)
+			}
+		}
+		shapes = smaller
+	}
+	return nil
+}
+
+// refit fits the model to all samples, and checks it by what it said before of
+// those that are new.
+func (r *run) refit(p Point, fresh []predict.Sample) {
+	if r.model != nil {
+		for _, s := range fresh {
+			r.check("calibration", p, s, r.model, true)
+		}
+	}
+	if m, ok := predict.Fit(r.samples, r.known); ok {
+		if r.model == nil || !r.model.Knows(p.Condition()) {
+			for _, s := range fresh {
+				r.check("calibration", p, s, m, false)
+			}
+		}
+		r.model = m
+	}
+}
+
+// files is what the model's files say, worked out once.
+func (r *run) files() predict.Known {
+	p := r.anchor(false)
+	layers := r.Base.Config.Quality.Layers
+	at := func(bits int) budget.Budget {
+		q := p
+		q.Bits = bits
+		return budget.Estimate(r.Facts, r.config(q), trainer.Shape{Batch: 1, Width: 2})
+	}
+	weights := map[int]int64{}
+	for _, bits := range append(slices.Concat(r.axes.bits...), r.Base.Config.Model.Quantize) {
+		weights[bits] = at(bits).Line(budget.Weights).Best().Or(0)
+	}
+	perRank := r.Facts.AdapterParameters(1, layers)
+	perParameter := 16.0 // float32 weight and gradient, Adam's two moments
+	if parameters := perRank * int64(p.Rank); parameters > 0 {
+		b := at(p.Bits)
+		sum := b.Line(budget.Adapters).Best().Or(0) + b.Line(budget.Gradients).Best().Or(0) + b.Line(budget.Optimizer).Best().Or(0)
+		perParameter = float64(sum) / float64(parameters)
+	}
+	return predict.Known{
+		WeightBytes:       func(bits int) int64 { return weights[bits] },
+		AdapterParameters: func(rank int) int64 { return perRank * int64(rank) },
+		Parameters:        r.Facts.Parameters,
+		BytesAParameter:   perParameter,
+		BytesARank:        4 * float64(len(r.Facts.LinearModules(layers))),
+	}
+}
+
+// calibrationShapes picks up to maxShapes shapes, smallest first, that differ
+// both in rows and in width and reach as far up the data's own batches as the
+// estimate, or the model so far, calls safe.
+func (r *run) calibrationShapes(p Point) []trainer.Shape {
+	var batches []int
+	for _, b := range r.space.Batchings {
+		batches = append(batches, b.Batch)
+	}
+	slices.Sort(batches)
+	limit := slices.Max(r.space.Caps)
+	var all []trainer.Shape
+	add := func(batch int, q float64) {
+		shapes := r.epoch(batch, limit).shapes()
+		if len(shapes) == 0 {
+			return
+		}
+		s := shapes[int(math.Round(q*float64(len(shapes)-1)))]
+		s.Steps = calibrateFor
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	small, large := batches[0], batches[len(batches)-1]
+	middle := batches[len(batches)/2]
+	for _, x := range []struct {
+		batch int
+		q     float64
+	}{{small, 0.3}, {small, 1}, {middle, 0.5}, {large, 0.1}, {large, 0.5}, {large, 1}, {middle, 1}, {small, 0.7}, {small, 0.1}} {
+		if len(all) < maxShapes {
+			add(x.batch, x.q)
+		}
+	}
+	all = slices.DeleteFunc(all, func(s trainer.Shape) bool {
+		if fatal, ok := r.died[p.Condition()]; ok && s.Positions() >= fatal {
+			return true
+		}
+		return !r.safe(p, s)
+	})
+	slices.SortFunc(all, func(a, b trainer.Shape) int {
+		return cmp.Or(cmp.Compare(a.Positions(), b.Positions()), cmp.Compare(a.Width, b.Width))
+	})
+	if len(all) == 0 { // try the smallest all the same: the estimate may be wrong
+		if shapes := r.epoch(small, limit).shapes(); len(shapes) > 0 {
+			s := shapes[0]
+			s.Steps = calibrateFor
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func (r *run) safe(p Point, s trainer.Shape) bool {
+	if r.model != nil {
+		if e, ok := r.model.Peak(p.Condition(), s); ok {
+			return int64(e.Upper) <= r.usable()
+		}
+		if plain := p; p.Checkpointing { // takes no more than without
+			plain.Checkpointing = false
+			if e, ok := r.model.Peak(plain.Condition(), s); ok && int64(e.Upper) <= r.usable() {
+				return true
+			}
+		}
+	}
+	return float64(r.estimate(p, s)) <= safely*float64(r.usable())
+}
+
+// observe takes from a burst what every burst tells.
+func (r *run) observe(b trainer.Burst) {
+	if h := b.Summary.Hello; h != nil {
+		r.device = h.Device.Kind
+	} else if h := b.Result.Hello; h != nil {
+		r.device = h.Device.Kind
+	}
+	steps := b.Summary.Steps
+	if len(steps) == 0 {
+		return
+	}
+	first := steps[0]
+	r.load = max(r.load, first.Elapsed.Seconds()-first.Seconds-first.DataSeconds)
+	if r.device == "cuda" {
+		return // the process's footprint is host memory, the limit is the card's
+	}
+	var outside []int64
+	for _, s := range steps {
+		f, okF := s.Memory.Footprint.Get()
+		a, okA := s.Memory.Active.Get()
+		if okF && okA {
+			outside = append(outside, max(0, f-a-s.Memory.Cache.Or(0)))
+		}
+	}
+	if len(outside) > 0 {
+		slices.Sort(outside)
+		r.host = max(r.host, outside[len(outside)/2])
+	}
+}
+
+func (r *run) loadTime() time.Duration {
+	if r.load == 0 {
+		return 4 * time.Second // imports and a small model; the first burst tells
+	}
+	return time.Duration(r.load * float64(time.Second))
+}
+
+// noteDeath remembers the shape at which a process ended that should not have.
+func (r *run) noteDeath(c predict.Condition, shapes []trainer.Shape, b trainer.Burst) {
+	done := len(b.Summary.Steps)
+	for _, s := range shapes {
+		if done < s.Steps {
+			if fatal, ok := r.died[c]; !ok || s.Positions() < fatal {
+				r.died[c] = s.Positions()
+			}
+			return
+		}
+		done -= s.Steps
+	}
+}
+
+// reject leaves out points whose widest step is like one that died.
+func (r *run) reject(p Point, s trainer.Shape) {
+	if fatal, ok := r.died[p.Condition()]; !ok || s.Positions() < fatal {
+		r.died[p.Condition()] = s.Positions()
+	}
+	r.enumerate()
+}
+
+func (r *run) problem() search.Problem {
+	return search.Problem{
+		Space: r.space,
+		Plan:  func(batch, limit int) search.Plan { return r.epoch(batch, limit).Plan },
+		Model: r.model,
+		Limit: r.usable(),
+		Beside: func(p Point, peak int64) int64 {
+			if p.Accumulation == 1 {
+				return 0
+			}
+			return 4*r.known.AdapterParameters(p.Rank) + int64(accumulated*float64(peak))
+		},
+		Reject: func(p Point) string {
+			if fatal, ok := r.died[p.Condition()]; ok && r.epoch(p.Batch, p.MaxSeqLength).Widest.Positions() >= fatal {
+				return "a burst of that size died"
+			}
+			return ""
+		},
+	}
+}
+
+func (r *run) enumerate() {
+	r.outcome = search.Enumerate(r.problem())
+	search.Order(r.outcome.Feasible, r.Wishes.Prefer)
+}
+
+// samplesOf turns the steps of a burst of shapes into samples: the highest peak
+// and the median time of each. The first step of a shape pays for tracing and
+// first allocations and is timed only when it is the only one.
+func samplesOf(b trainer.Burst, p Point) []predict.Sample {
+	var out []predict.Sample
+	for _, s := range b.Summary.Shapes {
+		out = append(out, predict.Sample{Condition: p.Condition(), Shape: trainer.Shape{Batch: s.Batch, Width: s.Width},
+			PeakBytes: float64(s.PeakBytes.Or(0)), Seconds: s.StepSeconds})
+	}
+	return out
+}
+
+func describe(p Point) string {
+	text := "without checkpointing"
+	if p.Checkpointing {
+		text = "with checkpointing"
+	}
+	if p.Bits != 0 {
+		text += fmt.Sprintf(", %d bits", p.Bits)
+	}
+	return text + fmt.Sprintf(", rank %d", p.Rank)
+}
+
+func hintOf(b trainer.Burst) string {
+	if f := b.Result.Failure; f != nil && f.Hint != "" {
+		return f.Hint
+	}
+	return "run mlxdyno doctor with the same model and data"
+}
+
+// check notes a prediction of one shape and what was measured.
+func (r *run) check(what string, p Point, s predict.Sample, m *predict.Model, heldOut bool) {
+	peak, ok := m.Peak(p.Condition(), s.Shape)
+	if !ok || s.PeakBytes == 0 {
+		return
+	}
+	shape := s.Shape
+	c := Check{What: what, Candidate: p, Shape: &shape, HeldOut: heldOut,
+		PredictedPeakBytes: trainer.Some(int64(peak.Value)), MeasuredPeakBytes: trainer.Some(int64(s.PeakBytes)),
+		PeakError: trainer.Some(peak.Value/s.PeakBytes - 1)}
+	if t, ok := m.Seconds(p.Condition(), predict.WorkOf(s.Shape), float64(s.Shape.Positions())); ok && s.Seconds > 0 && t.Value > 0 {
+		positions := float64(s.Shape.Positions())
+		c.PredictedTokensPerSecond = trainer.Some(positions / t.Value)
+		c.MeasuredTokensPerSecond = trainer.Some(positions / s.Seconds)
+		c.TokensError = trainer.Some(s.Seconds/t.Value - 1)
+	}
+	r.report.Checks = append(r.report.Checks, c)
+}

@@ -1,0 +1,384 @@
+package tuner
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/mlxdyno/mlxdyno/probe/leak"
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/tuner/predict"
+	"github.com/mlxdyno/mlxdyno/tuner/search"
+)
+
+const (
+	limitMargin   = 0.08 // of the peak, above it: jitter of longer runs and validation
+	saveSeconds   = 120  // between checkpoints, at most
+	forwardShare  = 0.35 // of a step's time that a validation batch takes
+	minPeakError  = 0.02 // stated at least
+	minTokenError = 0.05
+	topCandidates = 10
+)
+
+// decision collects the values of the knobs with their reasons.
+type decision struct {
+	run     *run
+	config  trainer.Config
+	reasons map[string]string
+}
+
+// because notes the reason of a knob that the user left free, and reports
+// whether it is free.
+func (d *decision) because(knob, format string, args ...any) bool {
+	if d.run.userSet(knob) {
+		d.reasons[knob] = setByUser
+		return false
+	}
+	d.reasons[knob] = fmt.Sprintf(format, args...)
+	return true
+}
+
+// conclude turns the winner into the report's configuration, promises and
+// comparisons.
+func (r *run) conclude(f *finalist, s steadiness) {
+	d := &decision{run: r, config: f.config, reasons: map[string]string{}}
+	step := f.EpochSeconds / float64(f.plan.Batches)
+	r.decideQuality(d, f)
+	r.decideSchedule(d, f, step)
+	reload := r.decideReload(d, f, s)
+	r.decideLimits(d, f, s, reload)
+	r.report.Config = d.config
+	r.report.Expected = r.expect(d, f, s, step)
+	r.report.Choices = d.choices()
+	r.report.Data = r.dataSummary(f, d.config)
+	r.compare(f)
+	r.rank(f)
+	r.verdict()
+}
+
+func (r *run) decideQuality(d *decision, f *finalist) {
+	why := r.axes.why
+	gc := f.plan.Widest
+	for _, knob := range []string{"quantize", "max-seq-length", "rank"} {
+		d.because(knob, "%s", why[knob])
+	}
+	if d.config.Quality.Scale != r.Base.Config.Quality.Scale {
+		d.because("scale", "keeps alpha = scale × rank at %g", r.Base.Config.Alpha())
+	}
+	note := fmt.Sprintf("%s; %.0f tok/s measured, %d of %d configurations fit", why["batch-size"], f.TokensPerSecond, len(r.outcome.Feasible), r.outcome.Enumerated)
+	d.because("batch-size", "%s", note)
+	d.because("grad-accumulation-steps", "%s", why["grad-accumulation-steps"])
+	other := f.Point
+	other.Checkpointing = !f.Checkpointing
+	if c, ok := r.problem().Predict(other); ok {
+		d.because("grad-checkpoint", "the other way: %.0f tok/s and %s at %d × %d (predicted)",
+			c.TokensPerSecond/f.ratio, trainer.FormatBytes(c.PeakBytes), gc.Batch, gc.Width)
+	} else {
+		d.because("grad-checkpoint", "the other way was not measured: its bursts gave nothing")
+	}
+}
+
+// decideSchedule keeps the rows that the training sees, and everything that is
+// counted in steps in proportion.
+func (r *run) decideSchedule(d *decision, f *finalist, step float64) {
+	base, c := r.Base.Config.Schedule, &d.config.Schedule
+	wanted := roundUp((r.axes.rows+f.Batch-1)/f.Batch, f.Accumulation)
+	if d.because("iters", "%d rows, as %d steps of %d would see", r.axes.rows, base.Steps, r.Base.Config.Plan.Batch) {
+		c.Steps = wanted
+	}
+	if d.because("steps-per-eval", "as many validations as %d steps of %d would have", base.Steps, r.Base.Config.Plan.Batch) {
+		c.EvalEvery = max(roundUp(base.EvalEvery*c.Steps/base.Steps, f.Accumulation), 1)
+	}
+	if d.because("val-batches", "as many rows as %d batches of %d", base.ValBatches, r.Base.Config.Plan.Batch) && base.ValBatches > 0 {
+		c.ValBatches = max(base.ValBatches*r.Base.Config.Plan.Batch/f.Batch, 1)
+	}
+	every := int(saveSeconds/step) / f.Accumulation * f.Accumulation
+	every = max(min(every, roundUp(c.Steps, f.Accumulation)), f.Accumulation)
+	if d.because("save-every", "at most %d s of work to lose, at a step of %.3g s, after whole updates", saveSeconds, step) {
+		c.SaveEvery = every
+	}
+}
+
+func roundUp(n, multiple int) int { return (n + multiple - 1) / multiple * multiple }
+
+// decideReload says after how many steps the process must be replaced. It
+// returns the number that the leak asks for, 0 for never.
+func (r *run) decideReload(d *decision, f *finalist, s steadiness) int {
+	evidence := fmt.Sprintf("%d steps of %d × %d: %s", s.steps, s.shape.Batch, s.shape.Width, s.leak.Reason)
+	c := &d.config.Schedule
+	if s.leak.State != leak.Leaking {
+		text := "no leak seen; reload not needed"
+		if s.leak.State == leak.Inconclusive {
+			text = "no verdict on leaks"
+		}
+		if d.because("reload-interval", "%s (%s)", text, evidence) {
+			c.ReloadInterval = 0
+		}
+		return 0
+	}
+	headroom := r.usable() - f.peak - 3*f.jitter
+	n, _ := leak.StepsToExhaustion(s.leak.BytesAStep, headroom)
+	gate := slices.IndexFunc(r.report.Gates, func(g Gate) bool { return g.Name == "leak" })
+	n -= n % f.Accumulation
+	switch {
+	case n >= c.Steps:
+		r.report.Gates[gate].Passed = true
+		if d.because("reload-interval", "%s a step is lost, and the %d steps of the training fit the headroom of %s (%s)",
+			trainer.FormatBytes(int64(s.leak.BytesAStep)), c.Steps, trainer.FormatBytes(headroom), evidence) {
+			c.ReloadInterval = 0
+		}
+		return 0
+	case n < f.Accumulation:
+		d.because("reload-interval", "%s a step is lost, and not even one update fits the headroom of %s (%s)",
+			trainer.FormatBytes(int64(s.leak.BytesAStep)), trainer.FormatBytes(max(headroom, 0)), evidence)
+		return 0
+	}
+	r.report.Gates[gate].Passed = true
+	r.report.Gates[gate].Text += fmt.Sprintf("; a new process every %d steps bounds it", n)
+	if d.because("reload-interval", "headroom %s / %s a step; a reload of %.1f s costs %.1f %% (%s)",
+		trainer.FormatBytes(headroom), trainer.FormatBytes(int64(s.leak.BytesAStep)), r.load, 100*r.load/(float64(n)*s.seconds+r.load), evidence) {
+		c.ReloadInterval = n
+	}
+	return n
+}
+
+// decideLimits sets MLX's limits. The memory limit is a guideline above which
+// MLX waits and drops its cache: above the measured peak it costs nothing, and
+// it keeps the allocator from spreading over memory that others need.
+func (r *run) decideLimits(d *decision, f *finalist, s steadiness, reload int) {
+	p := &d.config.Plan
+	cache := f.cache
+	switch {
+	case p.CacheLimit.IsSet && !r.userSet("cache-limit"):
+		cache = max(cache, p.CacheLimit.Bytes)
+		d.because("cache-limit", "half of the room beside the peak, at most 2 GiB: clearing the cache after every step slows a GPU down; confirmed with it")
+	case p.CacheLimit.IsSet:
+		cache = max(cache, p.CacheLimit.Bytes)
+		d.reasons["cache-limit"] = setByUser
+	default:
+		d.because("cache-limit", "default: a CPU gains nothing from kept buffers (%s seen between steps)", trainer.FormatBytes(f.cache))
+	}
+	margin := max(int64(limitMargin*float64(f.peak)), 3*f.jitter)
+	want := f.peak + cache + margin
+	why := fmt.Sprintf("measured peak %s at the widest batch, cache %s, margin %s for jitter and validation",
+		trainer.FormatBytes(f.peak), trainer.FormatBytes(cache), trainer.FormatBytes(margin))
+	if s.leak.State == leak.Leaking {
+		steps := d.config.Schedule.Steps
+		if reload > 0 {
+			steps = reload
+		}
+		growth := int64(s.leak.BytesAStep * float64(steps))
+		want += growth
+		why += fmt.Sprintf(", growth %s between reloads", trainer.FormatBytes(growth))
+	}
+	if usable := r.usable(); want > usable {
+		want = usable
+		why += fmt.Sprintf("; bounded by the %s that are usable", trainer.FormatBytes(usable))
+	}
+	if weights := r.known.WeightBytes(f.Bits); want < weights {
+		want = weights
+		why += "; never below the weights, which would stall every step"
+	}
+	if d.because("memory-limit", "%s", why) {
+		p.MemoryLimit = trainer.LimitOf(want)
+	}
+	d.because("wired-limit", "default: the engine's own choice")
+}
+
+func (d *decision) choices() []Choice {
+	var out []Choice
+	for _, k := range trainer.Knobs {
+		c := Choice{Knob: k.Name, Value: k.Get(&d.config), Unit: k.Unit, Origin: d.run.Base.Origin(k.Name), Reason: d.reasons[k.Name]}
+		switch {
+		case d.run.userSet(k.Name):
+			c.Reason = setByUser
+		case c.Reason != "":
+			c.Origin = trainer.FromTuned
+		case c.Origin == trainer.FromTuned:
+			c.Reason = "as tuned before"
+		default:
+			c.Reason = "default; not searched"
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// expect makes the promises for the planned training.
+func (r *run) expect(d *decision, f *finalist, s steadiness, step float64) trainer.Expected {
+	steps := d.config.Schedule.Steps
+	median, low, high := r.peaksSeen(f, steps)
+	growth := int64(0)
+	if s.leak.State == leak.Leaking {
+		n := steps
+		if d.config.Schedule.ReloadInterval > 0 {
+			n = min(n, d.config.Schedule.ReloadInterval)
+		}
+		growth = int64(s.leak.BytesAStep * float64(n))
+	}
+	var e trainer.Expected
+	e.PeakBytes = trainer.Some(int64(median) + growth)
+	e.PeakError = max(minPeakError, 2*float64(f.jitter)/median, high/median-1, 1-low/median)
+
+	traced := f.trace * f.plan.shapesSeen(steps)
+	work := step*float64(steps) + traced
+	tokens := float64(f.plan.Tokens) / float64(f.plan.Batches) * float64(steps)
+	e.TokensPerSecond = trainer.Some(tokens / work)
+	e.StepSeconds = trainer.Some(work / float64(steps))
+	e.TokensError = max(minTokenError, min(1, 1.96*math.Hypot(math.Hypot(f.spread, math.Abs(f.drift)/2), f.plan.samplingError(steps, func(x predict.Work) float64 {
+		t, _ := r.model.Seconds(f.Condition(), x, float64(f.plan.Widest.Positions()))
+		return t.Value
+	}))))
+	total := r.load + work
+	note := "validation not included"
+	if val := d.config.Schedule.ValBatches; r.Tokens.Valid == "" || val == 0 {
+		note = "no validation"
+	} else if val > 0 {
+		times := 2 + steps/d.config.Schedule.EvalEvery
+		total += float64(times*val) * forwardShare * step
+		note = "validation estimated"
+	}
+	if n := d.config.Schedule.ReloadInterval; n > 0 {
+		total += float64((steps-1)/n) * r.load
+	}
+	e.TotalSeconds = trainer.Some(total)
+	if s.leak.State != leak.Inconclusive {
+		e.LeakBytesAStep = trainer.Some(s.leak.BytesAStep)
+	}
+	e.Basis = fmt.Sprintf("%d bursts: %d calibration shapes, a confirmation on shapes of the data's own batches and at the widest of them, %d steps on one shape; %s",
+		len(r.report.Bursts), len(r.samples), s.steps, note)
+	if f.plan.Batches > steps {
+		e.Basis += fmt.Sprintf("; the training sees %d of %d batches, so its widest is known only in probability", steps, f.plan.Batches)
+	}
+	return e
+}
+
+// peaksSeen is the peak at the widest batch that a training of so many steps
+// meets: its median and the ends of its 90 % range.
+func (r *run) peaksSeen(f *finalist, steps int) (median, low, high float64) {
+	at := func(q float64) float64 { return r.peakAt(f.Point, f.plan.widestSeen(steps, q)) * f.peakBias }
+	return at(0.5), at(0.05), at(0.95)
+}
+
+// shapesSeen is the expected number of distinct shapes among so many batches.
+func (e *epoch) shapesSeen(steps int) float64 {
+	var sum float64
+	for _, s := range e.shapes() {
+		share := float64(s.Steps) / float64(e.Batches)
+		sum += 1 - math.Pow(1-share, float64(steps))
+	}
+	return sum
+}
+
+// samplingError is the relative standard error of tokens a second over so many
+// batches of the epoch, drawn without replacement.
+func (e *epoch) samplingError(steps int, seconds func(predict.Work) float64) float64 {
+	n := float64(e.Batches)
+	if float64(steps) >= n {
+		return 0 // the rest of a further epoch is ignored
+	}
+	mean := seconds(e.Work) / n
+	rate := float64(e.Tokens) / n
+	var sum float64
+	for _, b := range e.batches {
+		d := seconds(predict.WorkOf(b.Shape))/mean - float64(b.Tokens)/rate
+		sum += d * d
+	}
+	return math.Sqrt(sum / n / float64(steps) * (1 - float64(steps)/n))
+}
+
+// compare predicts what the study began with.
+func (r *run) compare(f *finalist) {
+	b := r.Base.Config
+	point := Point{Bits: b.Model.Quantize, Rank: b.Quality.Rank, Batch: b.Plan.Batch, Accumulation: b.Plan.Accumulation,
+		Checkpointing: b.Plan.Checkpointing, MaxSeqLength: b.Data.MaxSeqLength}
+	start := &Comparison{Config: b}
+	r.report.Start = start
+	c, ok := r.problem().Predict(point)
+	if i := slices.IndexFunc(r.outcome.Feasible, func(c search.Candidate) bool { return c.Point == point }); i >= 0 {
+		c, ok = r.outcome.Feasible[i], true
+	}
+	if !ok {
+		start.Note = "nothing that was measured says what it takes"
+		return
+	}
+	if !c.Measured {
+		c.TokensPerSecond /= f.ratio
+		start.Note = "predicted, corrected by what the confirmation showed"
+	}
+	start.Fits, start.Measured = c.Fits, c.Measured
+	start.PeakBytes, start.TokensPerSecond = trainer.Some(c.PeakBytes), trainer.Some(c.TokensPerSecond)
+	start.Speedup = trainer.Some(f.TokensPerSecond / c.TokensPerSecond)
+	start.MemoryRatio = trainer.Some(float64(f.PeakBytes) / float64(c.PeakBytes))
+	if !c.Fits {
+		start.Note += "; it does not fit"
+	}
+}
+
+// rank fills in the candidates, the winner first, the others corrected by what
+// the confirmation showed.
+func (r *run) rank(f *finalist) {
+	all := slices.Clone(r.outcome.Feasible)
+	all = slices.DeleteFunc(all, func(c Candidate) bool { return c.Point == f.Point })
+	for i := range all {
+		if !all[i].Measured {
+			all[i].EpochSeconds *= f.ratio
+			all[i].SecondsPerUsefulToken *= f.ratio
+			all[i].TokensPerSecond /= f.ratio
+		}
+	}
+	search.Order(all, r.Wishes.Prefer)
+	f.Chosen, f.Fits = true, true
+	all = append([]Candidate{f.Candidate}, all...)
+	r.report.Pareto = search.Pareto(all)
+	r.report.Candidates = all[:min(len(all), topCandidates)]
+}
+
+func (r *run) dataSummary(f *finalist, c trainer.Config) DataSummary {
+	limit := c.Data.MaxSeqLength
+	d := DataSummary{Rows: len(r.Lengths), Batches: f.plan.Batches, Shapes: len(f.plan.shapes()), PaddingShare: f.PaddingShare}
+	for i, n := range r.Lengths {
+		d.Tokens += int64(min(int(n), limit))
+		d.Supervised += usefulTokens(n, r.Prompts[i], limit)
+		if over := int(n) - limit; over > 0 {
+			d.RowsCut++
+			d.TokensCut += int64(over)
+		}
+	}
+	sorted := slices.Sorted(slices.Values(r.Lengths))
+	d.P99, d.Max = int(sorted[(len(sorted)*99+99)/100-1]), int(sorted[len(sorted)-1])
+	d.Epochs = float64(c.Schedule.Steps) / float64(f.plan.Batches)
+	return d
+}
+
+func (r *run) verdict() {
+	r.report.Verdict = Confirmed
+	for _, g := range r.report.Gates {
+		if !g.Passed && !g.Advisory {
+			r.report.Verdict = Unconfirmed
+			r.report.Problem = fmt.Sprintf("the chosen configuration did not pass %q: %s", g.Name, g.Text)
+			r.report.Hint = "run mlxdyno doctor with the same model and data; it looks for the cause"
+			return
+		}
+	}
+}
+
+// finishReport fills in what does not depend on there being a winner.
+func (r *run) finishReport() {
+	out := &r.report.Space
+	out.Enumerated, out.Feasible = r.outcome.Enumerated, len(r.outcome.Feasible)
+	var reasons []string
+	for why := range r.outcome.Infeasible {
+		reasons = append(reasons, why)
+	}
+	slices.Sort(reasons)
+	for _, why := range reasons {
+		out.Infeasible = append(out.Infeasible, Infeasible{Why: why, Count: r.outcome.Infeasible[why]})
+	}
+	if r.model == nil {
+		return
+	}
+	for _, c := range r.model.Constants() {
+		r.report.Constants = append(r.report.Constants, Constant{Name: c.Name, Value: c.Value, Unit: c.Unit, Doc: c.Doc, Fitted: c.Fitted})
+	}
+}

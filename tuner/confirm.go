@@ -1,0 +1,326 @@
+package tuner
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/tuner/predict"
+	"github.com/mlxdyno/mlxdyno/tuner/search"
+)
+
+const (
+	maxFinalists = 3
+	worthwhile   = 1.30 // a finalist's predicted time over the best one's, at most
+	maxStrata    = 4
+	widestSteps  = 2 // at the widest batch; with accumulation at least one of two accumulates
+	maxSteps     = 8 // at a stratum
+)
+
+// finalist is a candidate that was confirmed: run on shapes that stand for the
+// data's own batches.
+type finalist struct {
+	search.Candidate
+	plan     *epoch
+	ratio    float64 // measured over predicted time, weighted by the epoch's time
+	spread   float64 // relative standard error of ratio
+	covered  float64 // seconds that were timed
+	peak     int64   // measured at the widest batch
+	peakBias float64 // measured over predicted peak there
+	jitter   int64   // highest less lowest peak of the same shape
+	cache    int64   // most that the allocator kept for reuse
+	trace    float64 // seconds that the first step of a shape takes longer than the others
+	drift    float64 // relative change of step time over the stability burst
+	data     float64 // data time over step time
+	config   trainer.Config
+}
+
+// seconds is the confirmed time of a step of shape s.
+func (r *run) seconds(p Point, s trainer.Shape) float64 {
+	e, ok := r.model.Seconds(p.Condition(), predict.WorkOf(s), float64(s.Positions()))
+	if !ok {
+		return 0
+	}
+	return e.Value
+}
+
+func (r *run) peakAt(p Point, s trainer.Shape) float64 {
+	e, ok := r.model.Peak(p.Condition(), s)
+	if !ok {
+		return 0
+	}
+	return e.Value + float64(r.problem().Beside(p, int64(e.Value)))
+}
+
+// confirm runs the best candidates, as many as it takes to tell them apart, and
+// returns the winner, or nil when none ran.
+func (r *run) confirm(ctx context.Context) (*finalist, error) {
+	var done []*finalist
+	tried := map[Point]bool{}
+	for len(done) < maxFinalists {
+		c, ok := r.nextFinalist(done, tried)
+		if !ok {
+			break
+		}
+		tried[c.Point] = true
+		f, err := r.confirmOne(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		if f != nil {
+			done = append(done, f)
+		}
+		if len(tried) >= 2*maxFinalists {
+			break
+		}
+	}
+	if len(done) == 0 {
+		return nil, nil
+	}
+	return r.best(done), nil
+}
+
+// nextFinalist returns the candidate that most deserves a burst of its own: the
+// best predicted first, then others that could still win.
+func (r *run) nextFinalist(done []*finalist, tried map[Point]bool) (search.Candidate, bool) {
+	if len(done) > 0 && r.bursts.left() < r.needForWinner() {
+		return search.Candidate{}, false
+	}
+	for _, c := range r.outcome.Feasible {
+		if tried[c.Point] || r.Wishes.Prefer == Quality && len(done) > 0 && quality(c) != quality(done[0].Candidate) {
+			continue
+		}
+		if !slices.ContainsFunc(done, func(f *finalist) bool { return !r.couldBeat(c, f) }) {
+			return c, true
+		}
+	}
+	return search.Candidate{}, false
+}
+
+func quality(c search.Candidate) [3]int { return [3]int{bitsOf(c.Bits), c.MaxSeqLength, c.Rank} }
+
+// couldBeat reports whether c might turn out better than f, which was measured,
+// by more than a tie.
+func (r *run) couldBeat(c search.Candidate, f *finalist) bool {
+	if r.Wishes.Prefer == Memory {
+		return c.PeakBytes-2*c.PeakErrorBytes < f.peak
+	}
+	// The ratio of measurement to prediction found so far is likely c's too.
+	hope := c.SecondsPerUsefulToken * f.ratio * (1 - 2*math.Hypot(f.spread, r.model.TimeError()))
+	return c.SecondsPerUsefulToken < r.outcome.Feasible[0].SecondsPerUsefulToken*worthwhile && hope < f.SecondsPerUsefulToken*(1+search.Tie)
+}
+
+// needForWinner is the time to keep for the stability burst and the rehearsal.
+func (r *run) needForWinner() time.Duration {
+	return 2*r.loadTime() + r.Wishes.Budget/4
+}
+
+// confirmOne runs one candidate. It returns nil when the burst died, after
+// which the space is enumerated again without the likes of it.
+func (r *run) confirmOne(ctx context.Context, c search.Candidate) (*finalist, error) {
+	f := &finalist{Candidate: c, plan: r.epoch(c.Batch, c.MaxSeqLength), config: r.config(c.Point)}
+	r.setCache(f)
+	share := r.bursts.share(4)
+	at := func(s trainer.Shape) float64 { return r.seconds(c.Point, s) }
+	strata, shapes := confirmShapes(f.plan, at, (share - r.loadTime()).Seconds())
+	// A burst that measures the widest batch must reach it: no budget cuts it.
+	job := trainer.Job{Config: f.config, Shapes: shapes, Budget: 3 * max(share, 2*time.Second)}
+	burst, err := r.bursts.run(ctx, "confirm", "run "+c.Point.String(), c.Point, job)
+	if err != nil {
+		return nil, err
+	}
+	r.observe(burst)
+	if !burst.Result.Outcome.Good() {
+		r.noteDeath(c.Condition(), shapes, burst)
+		r.enumerate()
+		return nil, nil
+	}
+	r.measure(f, burst, strata, at)
+	if f.peak == 0 || f.ratio == 0 {
+		return nil, nil
+	}
+	if f.peak > r.usable() {
+		r.reject(c.Point, f.plan.Widest)
+		return nil, nil
+	}
+	r.note(f, c)
+	return f, nil
+}
+
+// confirmShapes picks the shapes that stand for the epoch, narrowest first, and
+// the widest last.
+func confirmShapes(e *epoch, at func(trainer.Shape) float64, seconds float64) ([]stratum, []trainer.Shape) {
+	widest := at(e.Widest) * widestSteps
+	steps, parts := calibrateFor, maxStrata
+	if widest+3*at(e.Widest) > seconds {
+		parts, steps = 2, 2
+	}
+	strata := e.strata(parts, at)
+	once := 0.0
+	for _, s := range strata {
+		once += at(s.shape)
+	}
+	if once > 0 && parts == maxStrata {
+		steps = min(max(int((seconds-widest)/once), steps), maxSteps)
+	}
+	var shapes []trainer.Shape
+	for _, s := range strata {
+		if s.shape != (trainer.Shape{Batch: e.Widest.Batch, Width: e.Widest.Width}) {
+			shapes = append(shapes, trainer.Shape{Batch: s.shape.Batch, Width: s.shape.Width, Steps: steps})
+		}
+	}
+	last := trainer.Shape{Batch: e.Widest.Batch, Width: e.Widest.Width, Steps: widestSteps}
+	if len(shapes) < len(strata) { // the widest stands for a stratum, too
+		last.Steps = max(steps, widestSteps)
+	}
+	return strata, append(shapes, last)
+}
+
+// measure fills in what the confirmation burst showed.
+func (r *run) measure(f *finalist, b trainer.Burst, strata []stratum, at func(trainer.Shape) float64) {
+	var variance, weights float64
+	for _, s := range strata {
+		times := timesOf(b, s.shape)
+		if len(times) == 0 || !(at(s.shape) > 0) {
+			continue
+		}
+		middle := median(times)
+		f.ratio += s.weight * middle / at(s.shape)
+		weights += s.weight
+		spread := relativeSpread(times, middle)
+		variance += s.weight * s.weight * spread * spread / float64(len(times))
+		for _, t := range times {
+			f.covered += t
+		}
+	}
+	if weights > 0 {
+		f.ratio /= weights
+		f.spread = math.Sqrt(variance) / weights
+	}
+	f.peak, f.jitter = peakOf(b, f.plan.Widest)
+	f.trace = traceSeconds(b)
+	for _, s := range b.Summary.Steps {
+		f.cache = max(f.cache, s.Memory.Cache.Or(0))
+	}
+	if p := r.peakAt(f.Point, f.plan.Widest); p > 0 {
+		f.peakBias = float64(f.peak) / p
+	}
+}
+
+// note writes down what the confirmation says of the candidate and of the
+// prediction.
+func (r *run) note(f *finalist, predicted search.Candidate) {
+	f.Measured, f.Extrapolated = true, false
+	f.PeakBytes, f.PeakErrorBytes = f.peak, f.jitter
+	f.EpochSeconds *= f.ratio
+	f.SecondsPerUsefulToken *= f.ratio
+	f.TokensPerSecond /= f.ratio
+	r.report.Checks = append(r.report.Checks, Check{What: "confirmation", Candidate: f.Point, HeldOut: true,
+		PredictedPeakBytes: trainer.Some(predicted.PeakBytes), MeasuredPeakBytes: trainer.Some(f.peak),
+		PeakError:                trainer.Some(float64(predicted.PeakBytes)/float64(f.peak) - 1),
+		PredictedTokensPerSecond: trainer.Some(predicted.TokensPerSecond), MeasuredTokensPerSecond: trainer.Some(f.TokensPerSecond),
+		TokensError: trainer.Some(predicted.TokensPerSecond/f.TokensPerSecond - 1)})
+	if i := slices.IndexFunc(r.outcome.Feasible, func(c search.Candidate) bool { return c.Point == f.Point }); i >= 0 {
+		r.outcome.Feasible[i] = f.Candidate
+	}
+}
+
+// best orders finalists by what was measured.
+func (r *run) best(done []*finalist) *finalist {
+	cs := make([]search.Candidate, len(done))
+	for i, f := range done {
+		cs[i] = f.Candidate
+	}
+	search.Order(cs, r.Wishes.Prefer)
+	return done[slices.IndexFunc(done, func(f *finalist) bool { return f.Point == cs[0].Point })]
+}
+
+// setCache lets a GPU keep freed memory where the limit leaves room: clearing
+// it after every step, as mlx-lm does, costs a tenth and more of the speed.
+func (r *run) setCache(f *finalist) {
+	if r.device == "cpu" || r.device == "" || r.userSet("cache-limit") {
+		return
+	}
+	room := r.usable() - f.PeakBytes - 3*f.PeakErrorBytes
+	if keep := min(room/2, 2<<30); keep >= 128<<20 {
+		f.config.Plan.CacheLimit = trainer.LimitOf(keep)
+	}
+}
+
+// timesOf returns the seconds of the steps of one shape, without the first when
+// there are others.
+func timesOf(b trainer.Burst, shape trainer.Shape) []float64 {
+	var out []float64
+	for _, s := range b.Summary.Steps {
+		if s.Shape.Batch == shape.Batch && s.Shape.Width == shape.Width {
+			out = append(out, s.Seconds)
+		}
+	}
+	if len(out) > 1 {
+		out = out[1:]
+	}
+	return out
+}
+
+// peakOf returns the highest peak at one shape, and how far its steps differ.
+func peakOf(b trainer.Burst, shape trainer.Shape) (highest, jitter int64) {
+	lowest := int64(math.MaxInt64)
+	for _, s := range b.Summary.Steps {
+		if p, ok := s.Memory.Peak.Get(); ok && s.Shape.Batch == shape.Batch && s.Shape.Width == shape.Width {
+			highest, lowest = max(highest, p), min(lowest, p)
+		}
+	}
+	if highest == 0 {
+		return 0, 0
+	}
+	return highest, highest - lowest
+}
+
+// traceSeconds is what the first step of a shape took beyond the others: the
+// median over shapes, and never less than nothing.
+func traceSeconds(b trainer.Burst) float64 {
+	first := map[trainer.Shape]float64{}
+	var extra []float64
+	for _, s := range b.Summary.Shapes {
+		shape := trainer.Shape{Batch: s.Batch, Width: s.Width}
+		for _, step := range b.Summary.Steps {
+			if step.Shape.Batch == s.Batch && step.Shape.Width == s.Width {
+				if _, seen := first[shape]; !seen {
+					first[shape] = step.Seconds
+				}
+			}
+		}
+		if s.Steps > 1 {
+			extra = append(extra, first[shape]-s.StepSeconds)
+		}
+	}
+	if len(extra) == 0 {
+		return 0
+	}
+	return max(0, median(extra))
+}
+
+func median(v []float64) float64 {
+	s := slices.SortedFunc(slices.Values(v), cmp.Compare[float64])
+	n := len(s)
+	if n%2 == 1 {
+		return s[n/2]
+	}
+	return (s[n/2-1] + s[n/2]) / 2
+}
+
+// relativeSpread is a robust standard deviation over the middle; with one value
+// it is a guess.
+func relativeSpread(v []float64, middle float64) float64 {
+	if len(v) < 2 || !(middle > 0) {
+		return 0.10
+	}
+	dev := make([]float64, len(v))
+	for i, x := range v {
+		dev[i] = math.Abs(x - middle)
+	}
+	return max(0.02, 1.4826*median(dev)/middle)
+}

@@ -1,0 +1,217 @@
+package tuner
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/mlxdyno/mlxdyno/probe/model"
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/data"
+)
+
+// machine is a simulated machine with a training engine: known constants, noise
+// and a limit above which a process dies.
+type machine struct {
+	facts   model.Facts
+	lengths []int32
+	perRank float64
+
+	weights   float64 // bytes as stored
+	kappa     float64 // bytes an adapter parameter
+	alpha     [2]float64
+	mu        [2]float64
+	floor     float64 // bytes a position of a stage that rises without attention: the peak is a maximum
+	t0        float64
+	beta      float64
+	gamma     float64
+	recompute float64 // time with checkpointing over time without
+	noise     float64 // relative, of step times
+	kill      float64 // bytes at which the process dies; 0 for never
+	leak      int64   // bytes a step
+	host      int64
+	device    string
+
+	ran    map[string]int // job → times
+	onCall func(n int) error
+	calls  int
+	fail   *trainer.Failure
+}
+
+func (m *machine) adapters(rank int) float64 {
+	if m.perRank == 0 {
+		m.perRank = float64(m.facts.AdapterParameters(1, -1))
+	}
+	return m.perRank * float64(rank)
+}
+
+func (m *machine) loaded(bits int) float64 {
+	if bits == 0 {
+		return m.weights
+	}
+	return m.weights * (float64(bits) + 1) / 32
+}
+
+func (m *machine) active(c trainer.Config) float64 {
+	return m.loaded(c.Model.Quantize) + m.kappa*0.75*m.adapters(c.Quality.Rank)
+}
+
+func (m *machine) peak(c trainer.Config, s trainer.Shape) float64 {
+	gc := 0
+	if c.Plan.Checkpointing {
+		gc = 1
+	}
+	n := float64(s.Width - 1)
+	bs := float64(s.Batch) * n
+	stage := math.Max(bs*m.alpha[gc]+bs*n*m.mu[gc], bs*m.floor)
+	extra := 0.0
+	if c.Plan.Accumulation > 1 {
+		extra = 4*m.adapters(c.Quality.Rank) + 0.03*stage
+	}
+	return m.loaded(c.Model.Quantize) + m.kappa*m.adapters(c.Quality.Rank) + stage + extra
+}
+
+func (m *machine) seconds(c trainer.Config, s trainer.Shape) float64 {
+	n := float64(s.Width - 1)
+	bs := float64(s.Batch) * n
+	t := m.t0 + bs*(m.beta*(1+m.adapters(c.Quality.Rank)*1.5/float64(m.facts.Parameters))+m.gamma*n)
+	if c.Model.Quantize != 0 {
+		t *= 1.5
+	}
+	if c.Plan.Checkpointing {
+		t *= m.recompute
+	}
+	return t
+}
+
+func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, error) {
+	m.calls++
+	if m.onCall != nil {
+		if err := m.onCall(m.calls); err != nil {
+			return trainer.Burst{}, err
+		}
+	}
+	id := fmt.Sprint(job.Config, job.Shapes, job.UntilStep)
+	if m.ran == nil {
+		m.ran = map[string]int{}
+	}
+	m.ran[id]++
+	h := fnv.New64a()
+	h.Write([]byte(id))
+	rng := rand.New(rand.NewPCG(h.Sum64(), 1))
+
+	result := trainer.Result{Outcome: trainer.Finished}
+	clock := 2.5 // to load
+	device := m.device
+	if device == "" {
+		device = "cpu"
+	}
+	events := []trainer.Event{{Payload: trainer.Hello{Engine: "mlx-lm", Device: trainer.Device{Kind: device}}}}
+	if m.fail != nil {
+		result.Outcome, result.Failure = trainer.Failed, m.fail
+		result.Elapsed = time.Second
+		return trainer.Burst{Job: job, Result: result, Summary: trainer.Summarize(events)}, nil
+	}
+	start := clock
+	for i, b := range m.batches(job, rng) {
+		if job.Budget > 0 && clock-start > job.Budget.Seconds() {
+			break
+		}
+		grown := float64(m.leak) * float64(i+1)
+		peak := m.peak(job.Config, b.Shape) + grown
+		if m.kill > 0 && peak+float64(m.host) > m.kill {
+			result.Outcome, result.SuspectedOOM = trainer.Crashed, true
+			break
+		}
+		seconds := m.seconds(job.Config, b.Shape) * math.Exp(m.noise*rng.NormFloat64())
+		clock += seconds
+		active := int64(m.active(job.Config)+grown) + int64(4*b.Shape.Batch*b.Shape.Width)
+		events = append(events, trainer.Event{Step: i + 1, Elapsed: time.Duration(clock * float64(time.Second)),
+			Payload: trainer.Step{Loss: 2, Shape: b.Shape, Tokens: b.Tokens, Seconds: seconds, DataSeconds: seconds / 100,
+				Memory: trainer.Memory{Active: trainer.Some(active), Peak: trainer.Some(int64(peak)), Cache: trainer.Some[int64](1 << 20), Footprint: trainer.Some(active + m.host + 1<<20)}}})
+	}
+	result.Elapsed = time.Duration(clock * float64(time.Second))
+	return trainer.Burst{Job: job, Result: result, Summary: trainer.Summarize(events)}, nil
+}
+
+func (m *machine) batches(job trainer.Job, rng *rand.Rand) []data.Batch {
+	var out []data.Batch
+	for _, s := range job.Shapes {
+		for range s.Steps {
+			out = append(out, data.Batch{Shape: trainer.Shape{Batch: s.Batch, Width: s.Width}, Tokens: s.Positions()})
+		}
+	}
+	if len(job.Shapes) > 0 {
+		return out
+	}
+	plan := data.PlanBatches(m.lengths, job.Config.Plan.Batch, job.Config.Data.MaxSeqLength, job.Config.Data.GroupByLength)
+	for len(out) < job.UntilStep {
+		for _, i := range rng.Perm(len(plan)) {
+			out = append(out, plan[i])
+		}
+	}
+	return out[:job.UntilStep]
+}
+
+// small is a llama of 4 million parameters.
+func small() model.Facts {
+	f := model.Facts{Arch: "llama", Layers: 6, Hidden: 256, Intermediate: 704, Heads: 8, KVHeads: 4, HeadDim: 32, Vocab: 2048,
+		TiedHead: true, MaxPositions: 4096, DType: "F32", Key: "model"}
+	add := func(name string, shape ...int) {
+		n := 1
+		for _, d := range shape {
+			n *= d
+		}
+		f.Tensors = append(f.Tensors, model.Tensor{Name: name, DType: "F32", Shape: shape, Bytes: int64(4 * n)})
+		f.Parameters += int64(n)
+	}
+	add("model.embed_tokens.weight", f.Vocab, f.Hidden)
+	for i := range f.Layers {
+		at := fmt.Sprintf("model.layers.%d.", i)
+		add(at+"self_attn.q_proj.weight", 256, 256)
+		add(at+"self_attn.k_proj.weight", 128, 256)
+		add(at+"self_attn.v_proj.weight", 128, 256)
+		add(at+"self_attn.o_proj.weight", 256, 256)
+		add(at+"mlp.gate_proj.weight", 704, 256)
+		add(at+"mlp.up_proj.weight", 704, 256)
+		add(at+"mlp.down_proj.weight", 256, 704)
+	}
+	f.WeightBytes = 4 * f.Parameters
+	return f
+}
+
+// docstrings are row lengths with the long tail of real text.
+func docstrings(rows int, seed uint64) (lengths, prompts []int32) {
+	rng := rand.New(rand.NewPCG(seed, 2))
+	for range rows {
+		n := min(int32(math.Exp(4.7+0.8*rng.NormFloat64()))+4, 2500)
+		lengths = append(lengths, n)
+		prompts = append(prompts, n/3)
+	}
+	return lengths, prompts
+}
+
+// laptop is like two CPU cores with the small model.
+func laptop() *machine {
+	m := &machine{facts: small(), kappa: 16, alpha: [2]float64{174e3, 60e3}, mu: [2]float64{200, 60}, floor: 70e3,
+		t0: 0.01, beta: 100e-6, gamma: 20e-9, recompute: 1.4, noise: 0.03, host: 300 << 20}
+	m.weights = float64(m.facts.WeightBytes)
+	m.lengths, _ = docstrings(600, 1)
+	return m
+}
+
+// study is a study of m with the given memory.
+func study(m *machine, limit int64) Study {
+	base := trainer.NewSettings()
+	base.Config.Model.Path, base.Config.Data.Path = "model", "data"
+	prompts := make([]int32, len(m.lengths))
+	for i, n := range m.lengths {
+		prompts[i] = n / 3
+	}
+	return Study{Bursts: m, Base: base, Facts: m.facts, Lengths: m.lengths, Prompts: prompts,
+		Tokens: trainer.TokenFiles{Train: "train", Valid: "valid"}, Limit: Limit{Bytes: limit, Source: "test"},
+		Keys: Keys{Machine: "simulated", Data: "data", Versions: map[string]string{"mlx": "0"}}}
+}

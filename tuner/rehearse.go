@@ -1,0 +1,93 @@
+package tuner
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/tuner/predict"
+)
+
+const (
+	minRehearsal = 8  // steps; fewer say too little about a training
+	maxRehearsal = 64 // steps
+)
+
+// rehearse runs the first steps of the very training: its own batches, in its
+// own order. What the confirmation said of them is held against it, and both
+// together make the promise.
+func (r *run) rehearse(ctx context.Context, f *finalist) error {
+	step := f.EpochSeconds / float64(f.plan.Batches)
+	left := (r.bursts.left() - r.loadTime()).Seconds()
+	steps := min(int(left/step), maxRehearsal, f.config.Schedule.Steps*r.Base.Config.Plan.Batch/f.Batch)
+	if steps < minRehearsal {
+		r.report.NotTried = append(r.report.NotTried, NotTried{What: "a rehearsal of the training's first steps",
+			Why: fmt.Sprintf("the time left is enough for %d steps, fewer than the %d that would tell; give the study more with --budget", max(steps, 0), minRehearsal)})
+		return nil
+	}
+	steps -= steps % f.Accumulation
+	job := trainer.Job{Config: f.config, UntilStep: max(steps, f.Accumulation), Budget: time.Duration(2 * math.Max(left, 2) * float64(time.Second))}
+	burst, err := r.bursts.run(ctx, "rehearse", fmt.Sprintf("rehearse %d steps of the training itself", steps), f.Point, job)
+	if err != nil {
+		return err
+	}
+	r.observe(burst)
+	if !burst.Result.Outcome.Good() {
+		r.report.Gates = append(r.report.Gates, Gate{Name: "rehearsal", Observed: 1, Unit: "failures", Text: "the training's own first steps: " + problemOf(burst)})
+		return nil
+	}
+	var measured, predicted, pure, waiting float64
+	var tokens, peak int64
+	var widest trainer.Shape
+	for i, s := range burst.Summary.Steps {
+		if s.Shape.Width > widest.Width {
+			widest = trainer.Shape{Batch: s.Shape.Batch, Width: s.Shape.Width}
+		}
+		peak = max(peak, s.Memory.Peak.Or(0))
+		if i == 0 { // as in every figure of a training
+			continue
+		}
+		e, ok := r.model.Seconds(f.Condition(), predict.WorkOf(s.Shape), float64(s.Shape.Positions()))
+		if !ok {
+			continue
+		}
+		predicted += e.Value
+		pure += s.Seconds
+		waiting += s.DataSeconds
+		tokens += s.Tokens
+	}
+	measured = pure + waiting
+	if !(predicted > 0) || !(measured > 0) {
+		return nil
+	}
+	told := predicted*f.ratio + f.trace*float64(distinct(burst)-1)
+	check := Check{What: "rehearsal", Candidate: f.Point, HeldOut: true,
+		PredictedTokensPerSecond: trainer.Some(float64(tokens) / told), MeasuredTokensPerSecond: trainer.Some(float64(tokens) / measured),
+		TokensError: trainer.Some(measured/told - 1)}
+	if p := r.peakAt(f.Point, widest) * f.peakBias; p > 0 && peak > 0 {
+		check.PredictedPeakBytes, check.MeasuredPeakBytes = trainer.Some(int64(p)), trainer.Some(peak)
+		check.PeakError = trainer.Some(p/float64(peak) - 1)
+	}
+	r.report.Checks = append(r.report.Checks, check)
+
+	// Both are measurements of the same ratio: the one on synthetic shapes
+	// covers the epoch evenly, this one has real rows and their data time.
+	here := max(measured-f.trace*float64(distinct(burst)-1), pure/2) / predicted
+	f.data = waiting / pure
+	there := f.ratio * (1 + f.data)
+	weight := measured / (measured + f.covered)
+	ratio := weight*here + (1-weight)*there
+	f.spread = math.Max(f.spread, math.Abs(math.Log(here/there))/2)
+	scale := ratio / f.ratio
+	f.ratio = ratio
+	f.EpochSeconds *= scale
+	f.SecondsPerUsefulToken *= scale
+	f.TokensPerSecond /= scale
+	return nil
+}
+
+func distinct(b trainer.Burst) int {
+	return max(len(b.Summary.Shapes), 1)
+}

@@ -1,0 +1,211 @@
+package tuner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mlxdyno/mlxdyno/probe/model"
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/tuner/predict"
+	"github.com/mlxdyno/mlxdyno/tuner/search"
+)
+
+// Bursts runs a job in a process of its own, for its measurements. What befalls
+// the process is in the burst; an error means that it could not be run at all.
+type Bursts interface {
+	Burst(context.Context, trainer.Job) (trainer.Burst, error)
+}
+
+// Study is one search for the best stable configuration.
+type Study struct {
+	Bursts Bursts
+
+	// Base is where the search begins. A knob that a flag or a file set keeps
+	// its value.
+	Base trainer.Settings
+
+	Facts   model.Facts
+	Lengths []int32 // tokens of each training row
+	Prompts []int32 // leading tokens of each that are not supervised
+	Tokens  trainer.TokenFiles
+
+	Limit  Limit // memory that the training may use, all of its process
+	Wishes Wishes
+	Keys   Keys   // Model is filled from Facts when empty
+	Seed   uint64 // noted in the report; the search itself draws nothing
+
+	// Journal is a file in which finished bursts are kept. Those in it that
+	// belong to the same job, model, data, machine and versions are not run
+	// again. Empty keeps nothing.
+	Journal string
+
+	// Progress, when not nil, is told what happens, in order.
+	Progress func(Stage)
+}
+
+// Stage is what a study is about to do.
+type Stage struct {
+	Name     string        `json:"name"` // calibrate, confirm, stability, rehearse
+	Text     string        `json:"text"`
+	Burst    int           `json:"burst"`  // number of the burst, from 1
+	Bursts   int           `json:"bursts"` // how many are expected in all
+	Spent    time.Duration `json:"spent_ns"`
+	Budget   time.Duration `json:"budget_ns"`
+	Replayed bool          `json:"replayed"` // the burst is taken from the journal
+}
+
+// expectedBursts is the plan of a study that meets no trouble: two to calibrate,
+// two to confirm, one for stability, one rehearsal.
+const expectedBursts = 6
+
+// Run searches. An error means that the study itself could not go on; that
+// nothing fits, or that the winner failed a gate, is in the report.
+func (s Study) Run(ctx context.Context) (*Report, error) {
+	r, err := s.prepare()
+	if err != nil {
+		return nil, err
+	}
+	if err := r.bursts.open(s.Journal); err != nil {
+		return nil, err
+	}
+	err = r.search(ctx)
+	if closeErr := r.bursts.close(); err == nil {
+		err = closeErr
+	}
+	var no *impossible
+	if errors.As(err, &no) {
+		r.report.Verdict, r.report.Problem, r.report.Hint = Impossible, no.problem, no.hint
+		err = nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.finishReport()
+	return r.report, nil
+}
+
+// impossible ends a search that has no result to give.
+type impossible struct{ problem, hint string }
+
+func (e *impossible) Error() string { return e.problem }
+
+// run is a study under way.
+type run struct {
+	Study
+	report *Report
+	bursts *bench
+	space  search.Space
+	axes   axes
+	plans  map[[2]int]*epoch // by batch and cap
+
+	known   predict.Known
+	samples []predict.Sample
+	model   *predict.Model
+	died    map[predict.Condition]int64 // positions of the smallest step at which a process died
+	host    int64                       // bytes of the process outside MLX
+	load    float64                     // seconds from start to first step
+	device  string                      // cpu, metal or cuda
+	outcome search.Outcome
+}
+
+func (s Study) prepare() (*run, error) {
+	switch {
+	case s.Bursts == nil:
+		return nil, errors.New("tune: nothing to run bursts with")
+	case len(s.Lengths) == 0:
+		return nil, errors.New("tune: the training split has no rows")
+	case len(s.Prompts) != len(s.Lengths):
+		return nil, fmt.Errorf("tune: %d prompt lengths for %d rows", len(s.Prompts), len(s.Lengths))
+	case s.Limit.Bytes <= 0:
+		return nil, errors.New("tune: the memory that the training may use is unknown; give --max-memory")
+	}
+	if err := s.Base.Config.Validate(); err != nil {
+		return nil, fmt.Errorf("tune: %w", err)
+	}
+	if s.Wishes.Budget == 0 {
+		s.Wishes.Budget = DefaultBudget
+	}
+	if s.Wishes.Prefer == "" {
+		s.Wishes.Prefer = Speed
+	}
+	if s.Wishes.MaxMemory > 0 && s.Wishes.MaxMemory < s.Limit.Bytes {
+		s.Limit = Limit{Bytes: s.Wishes.MaxMemory, Source: "--max-memory"}
+	}
+	if s.Keys.Model == "" {
+		s.Keys.Model = s.Facts.Key
+	}
+	r := &run{Study: s, plans: map[[2]int]*epoch{}, died: map[predict.Condition]int64{}}
+	r.report = &Report{Schema: Schema, Verdict: Unconfirmed, Limit: s.Limit, Wishes: s.Wishes, Keys: s.Keys, Seed: s.Seed}
+	r.bursts = &bench{study: &r.Study, report: r.report}
+	axes, err := s.axes()
+	if err != nil {
+		return nil, err
+	}
+	r.axes = axes
+	r.report.Space.Axes = axes.describe()
+	r.report.NotTried = append(r.report.NotTried, axes.notTried...)
+	return r, nil
+}
+
+// search goes through the stages. Quality first: fewer bits are looked at only
+// when nothing fits with more, unless the wishes put them into one space.
+func (r *run) search(ctx context.Context) error {
+	for _, bits := range r.axes.bits {
+		r.space = r.axes.space(bits)
+		if !r.mayFit() {
+			r.report.NotTried = append(r.report.NotTried, NotTried{
+				What: bitsText(bits), Why: "by the estimate from the model's files not even the smallest step fits " + trainer.FormatBytes(r.usable())})
+			continue
+		}
+		if err := r.calibrate(ctx); err != nil {
+			return err
+		}
+		if r.model != nil {
+			r.enumerate()
+		}
+		if len(r.outcome.Feasible) == 0 {
+			continue
+		}
+		done, err := r.settle(ctx)
+		if err != nil || done {
+			return err
+		}
+	}
+	return r.nothingFits()
+}
+
+// settle confirms the best candidates and tests the winner. It returns false
+// when none of them held what was predicted.
+func (r *run) settle(ctx context.Context) (bool, error) {
+	for range 2 {
+		winner, err := r.confirm(ctx)
+		if err != nil || winner == nil {
+			return false, err
+		}
+		stable, err := r.stability(ctx, winner)
+		if err != nil {
+			return false, err
+		}
+		if !stable.survived {
+			r.reject(winner.Point, winner.plan.Widest)
+			continue
+		}
+		if err := r.rehearse(ctx, winner); err != nil {
+			return false, err
+		}
+		r.conclude(winner, stable)
+		return true, nil
+	}
+	return false, nil
+}
+
+func (r *run) nothingFits() error {
+	smallest := r.axes.caps[0]
+	return &impossible{
+		problem: fmt.Sprintf("nothing above the floors fits %s (%s)", trainer.FormatBytes(r.usable()), r.Limit.Source),
+		hint: fmt.Sprintf("allow shorter rows with --max-seq-length (now %d), fewer bits with --min-bits 4, fewer blocks with --num-layers, a smaller base, or more memory: close other programs or raise --max-memory",
+			smallest),
+	}
+}
