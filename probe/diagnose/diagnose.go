@@ -95,8 +95,6 @@ func (d *diagnosis) say(format string, args ...any) {
 // obstacle says why no burst can run; empty when one can.
 func (d *diagnosis) obstacle() string {
 	switch {
-	case d.Bursts == nil:
-		return "no trial steps were asked for"
 	case d.Snapshot.Model == nil:
 		return "no model was named, so that no trial steps could be run"
 	case d.Snapshot.Data == nil:
@@ -106,6 +104,9 @@ func (d *diagnosis) obstacle() string {
 		if f.Severity == probe.Fail {
 			return "no trial steps were run: " + f.Code + " failed"
 		}
+	}
+	if d.Bursts == nil {
+		return "no trial steps were asked for"
 	}
 	if need, room, ok := d.tooLarge(); ok {
 		return fmt.Sprintf("no trial steps were run: weights, adapters and optimizer alone take %s, and the machine holds %s",

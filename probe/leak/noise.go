@@ -26,7 +26,7 @@ const (
 
 	blocks      = 10  // block medians behind a slope
 	warmUpShare = 0.5 // of the samples, left out at the start
-	resamples   = 150
+	resamples   = 100
 	tail        = 0.0005 // one-sided, of the interval
 )
 
@@ -152,7 +152,8 @@ func mean(y []float64) float64 {
 }
 
 func middle(y []float64) float64 {
-	s := slices.Sorted(slices.Values(y))
+	s := slices.Clone(y)
+	slices.Sort(s)
 	if len(s)%2 == 1 {
 		return s[len(s)/2]
 	}
