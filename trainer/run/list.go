@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mlxdyno/mlxdyno/trainer/checkpoint"
 )
 
 // Info is one line of a list of runs.
@@ -68,6 +70,12 @@ func inform(dir string) Info {
 	if n := len(past.segments); n > 0 {
 		info.Done = past.segments[n-1].LastStep
 	}
+	refs, err := checkpoint.List(filepath.Join(dir, checkpointsName))
+	if err != nil {
+		info.Problem = err.Error()
+	} else if n := len(refs); n > 0 {
+		info.Done = max(info.Done, refs[n-1].Step)
+	}
 	return info
 }
 
@@ -106,6 +114,11 @@ func Prune(ctx context.Context, home string, o PruneOptions) ([]Info, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !o.DryRun {
+		if err := clearRemoved(filepath.Join(home, "runs")); err != nil {
+			return nil, err
+		}
+	}
 	var gone []Info
 	for _, info := range infos[min(o.Keep, len(infos)):] {
 		if info.Problem != "" || info.State == StateRunning || info.State != StateFinished && !o.Unfinished {
@@ -123,6 +136,18 @@ func Prune(ctx context.Context, home string, o PruneOptions) ([]Info, error) {
 		gone = append(gone, info)
 	}
 	return gone, nil
+}
+
+// clearRemoved ends removals that were cut short.
+func clearRemoved(root string) error {
+	doomed, err := filepath.Glob(filepath.Join(root, removing+"*"))
+	for _, dir := range doomed {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	if err != nil {
+		return fmt.Errorf("remove run: %w", err)
+	}
+	return nil
 }
 
 // remove takes a run away under its lock, so that nobody starts it meanwhile.

@@ -80,10 +80,10 @@ func load(dir string, busy bool) (Report, error) {
 	r := Report{Schema: Schema, State: past.state(busy), Dir: dir, Created: spec.Created,
 		Config: past.config, ConfigKey: past.config.Key(), Identity: spec.Identity, Steps: past.config.Schedule.Steps,
 		BackOffs: past.backOffs, Notes: past.notes, Expected: spec.Expected}
-	r.tell(past, kept)
 	if r.Checkpoints, err = onDisk(filepath.Join(dir, checkpointsName)); err != nil {
 		return Report{}, err
 	}
+	r.tell(past, kept)
 	if n := r.Totals.UnrecordedSteps; n > 0 {
 		r.Warnings = append(r.Warnings, Warning{Count: n, Warning: trainer.Warning{Code: "events.missing",
 			Text: "steps were trained and saved whose losses and times were lost when the supervising process died; sums here leave them out"}})
@@ -140,6 +140,9 @@ func (r *Report) tell(past history, kept *keeper) {
 	}
 	if n := len(sum.Steps); n > 0 {
 		r.StepsDone = sum.Steps[n-1].Number
+	}
+	for _, c := range r.Checkpoints {
+		r.StepsDone = max(r.StepsDone, c.Step)
 	}
 	r.Losses = lossPoints(sum.Steps)
 	r.Warnings = countWarnings(sum.Warns)

@@ -13,7 +13,7 @@ import (
 // asked reports whether the guard ended it early.
 func (t *training) segment(ctx context.Context, from *trainer.CheckpointRef) (_ trainer.Result, asked bool, _ error) {
 	job := trainer.Job{Config: t.config, Tokens: t.spec.Tokens, Dir: t.dir, From: from, Segment: t.next,
-		UntilStep: segmentEnd(stepsOf(from), t.config.Schedule), SaveOnStop: true, Evaluate: true, Mode: trainer.Normal}
+		UntilStep: segmentEnd(stepsOf(from), t.config), SaveOnStop: true, Evaluate: true, Mode: trainer.Normal}
 	process, err := t.plan.Engine.Process(job)
 	if err != nil {
 		return trainer.Result{}, false, fmt.Errorf("start %s: %w", t.plan.Engine.Name(), err)
@@ -92,10 +92,13 @@ func (t *training) meet(h trainer.Hello) error {
 	return writeSpec(t.dir, t.spec)
 }
 
-// segmentEnd is the step at which a worker process that starts after step ends.
-func segmentEnd(step int, s trainer.Schedule) int {
-	if s.ReloadInterval == 0 {
-		return s.Steps
+// segmentEnd is the step at which a worker process that starts after step ends:
+// behind a whole optimizer update, since half of one cannot be saved.
+func segmentEnd(step int, c trainer.Config) int {
+	n, updates := c.Schedule.ReloadInterval, max(1, c.Plan.Accumulation)
+	if n == 0 {
+		return c.Schedule.Steps
 	}
-	return min(step+s.ReloadInterval, s.Steps)
+	n = (n + updates - 1) / updates * updates
+	return min(step+n, c.Schedule.Steps)
 }

@@ -272,6 +272,30 @@ func TestGuard(t *testing.T) {
 	})
 }
 
+func TestGuardAsksOncePerProcess(t *testing.T) {
+	t.Parallel()
+	w := watch{guardBytes: 50}
+	step := trainer.Step{Memory: trainer.Memory{Active: trainer.Some[int64](30), Cache: trainer.Some[int64](30)}}
+	asked := 0
+	for range 2 {
+		w.segment()
+		for i := range 10 {
+			if i < reliefSteps {
+				w.step(trainer.Event{Step: i}, trainer.Step{})
+				continue
+			}
+			if notes, reload := w.step(trainer.Event{Step: i}, step); reload {
+				asked++
+			} else if len(notes) > 0 {
+				t.Errorf("notes without a reload: %v", notes)
+			}
+		}
+	}
+	if asked != 2 {
+		t.Errorf("asked %d times in two processes", asked)
+	}
+}
+
 func TestDriftIsNotedOnce(t *testing.T) {
 	t.Parallel()
 	p := plan(t, "iters", "60")
@@ -456,12 +480,71 @@ func TestDamagedCheckpointIsPassedOver(t *testing.T) {
 	wantWhole(t, p.Dir, 20)
 }
 
+// A power cut may take the newest events and leave the checkpoints.
+func TestCheckpointAheadOfTheEvents(t *testing.T) {
+	t.Parallel()
+	p := plan(t)
+	must(t, context.Background(), p, &sim{fate: times(9, 18, failed(trainer.FailConfig))})
+	path := filepath.Join(p.Dir, eventsName)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.Index(string(b), `"step":12`)
+	if at < 0 {
+		t.Fatal("no event of step 12")
+	}
+	if err := os.Truncate(path, int64(at)); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Load(p.Dir)
+	if err != nil || r.StepsDone != 15 || r.Totals.UnrecordedSteps != 4 || len(r.Warnings) != 2 {
+		t.Fatalf("%d done, %d without a record, warnings %v, %v", r.StepsDone, r.Totals.UnrecordedSteps, r.Warnings, err)
+	}
+	p.Resume = true
+	must(t, context.Background(), p, &sim{})
+	if r = wantWhole(t, p.Dir, 20); r.Totals.UnrecordedSteps != 4 {
+		t.Errorf("%d steps without a record", r.Totals.UnrecordedSteps)
+	}
+}
+
+func TestSegmentsEndBehindUpdates(t *testing.T) {
+	t.Parallel()
+	p := plan(t, "reload-interval", "5", "grad-accumulation-steps", "4", "save-every", "4")
+	s := &sim{}
+	must(t, context.Background(), p, s)
+	var ends []int
+	for _, j := range s.jobs {
+		ends = append(ends, j.UntilStep)
+	}
+	if d := cmp.Diff([]int{8, 16, 20}, ends); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestLostStepsDoNotCount(t *testing.T) {
+	t.Parallel()
+	// Segment 0 came to step 9; segment 1 went on from 5 and died after 7.
+	k := newKeeper([]Segment{{Number: 0}, {Number: 1, FromStep: 5}})
+	for _, at := range [][2]int{{0, 1}, {0, 2}, {0, 3}, {0, 4}, {0, 5}, {0, 6}, {0, 7}, {0, 8}, {0, 9}, {1, 6}, {1, 7}} {
+		k.add(trainer.Event{Segment: at[0], Step: at[1], Payload: trainer.Step{Loss: lossAt(at[1])}})
+	}
+	events, lost := k.result()
+	var got [][2]int
+	for _, e := range events {
+		got = append(got, [2]int{e.Segment, e.Step})
+	}
+	if d := cmp.Diff([][2]int{{0, 1}, {0, 2}, {0, 3}, {0, 4}, {0, 5}, {1, 6}, {1, 7}}, got); d != "" || lost != 4 {
+		t.Errorf("%d lost: %s", lost, d)
+	}
+}
+
 func TestTornLines(t *testing.T) {
 	t.Parallel()
 	p := plan(t)
 	must(t, context.Background(), p, &sim{fate: times(9, 18, failed(trainer.FailConfig))})
 	for _, name := range []string{eventsName, journalName} {
-		appendTo(t, filepath.Join(p.Dir, name), `{"kind":"st`)
+		appendTo(t, filepath.Join(p.Dir, name), `{"kind":"st`+strings.Repeat("e", 9999))
 	}
 	r, err := Load(p.Dir)
 	if err != nil || r.StepsDone != 17 || len(r.Warnings) != 1 {
@@ -520,6 +603,10 @@ func TestListAndPrune(t *testing.T) {
 		}
 		return out
 	}
+	halfGone := filepath.Join(home, "runs", removing+"2026-01-01-000000-x")
+	if err := os.Mkdir(halfGone, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	steps := []struct {
 		o    PruneOptions
 		gone int
@@ -534,6 +621,9 @@ func TestListAndPrune(t *testing.T) {
 		if err != nil || len(gone) != s.gone || len(left()) != s.left {
 			t.Errorf("%+v: %d gone, left %v, %v", s.o, len(gone), left(), err)
 		}
+	}
+	if _, err := os.Stat(halfGone); err == nil {
+		t.Error("a removal that was cut short is still there")
 	}
 }
 
