@@ -13,53 +13,48 @@ import (
 )
 
 func TestCollectSurvivesReaders(t *testing.T) {
-	good := reader{
-		func(_ context.Context, s *Snapshot) { s.Memory.TotalBytes = Known[int64](64, "good") },
-		func(s *Snapshot) []any { return []any{&s.Memory.TotalBytes} },
-	}
-	fillsSwap := func(s *Snapshot) []any { return []any{&s.Swap, &s.Model} }
 	for _, tc := range []struct {
 		name string
-		read func(context.Context, *Snapshot)
+		read func(s *Snapshot, end <-chan struct{})
 		want string
 	}{
-		{"one that hangs", func(context.Context, *Snapshot) { select {} }, "timed out after 1s"},
-		{"one that writes too late", func(_ context.Context, s *Snapshot) {
+		{"one that hangs", func(_ *Snapshot, end <-chan struct{}) { <-end }, "timed out after 1s"},
+		{"one that reads too late", func(s *Snapshot, _ <-chan struct{}) {
 			time.Sleep(2 * time.Second)
 			s.Swap.TotalBytes = Known[int64](1, "late")
 		}, "timed out after 1s"},
-		{"one that panics", func(context.Context, *Snapshot) { panic("index out of range") }, "the reader panicked: index out of range"},
-		{"one that says nothing", func(context.Context, *Snapshot) {}, "not reported on plan9"},
+		{"one that panics", func(*Snapshot, <-chan struct{}) { panic("index out of range") }, "the reader panicked: index out of range"},
+		{"one that says nothing", func(*Snapshot, <-chan struct{}) {}, "not reported on plan9"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			// A reader that hangs for ever cannot run in a synctest bubble; the
-			// others show that the limit is kept.
-			limit, inBubble := time.Second, synctest.Test
-			if tc.name == "one that hangs" {
-				limit, inBubble = time.Millisecond, func(t *testing.T, f func(*testing.T)) { f(t) }
-				tc.want = "timed out after 1ms"
-			}
-			inBubble(t, func(t *testing.T) {
-				start := Snapshot{Host: Host{OS: "plan9"}, Model: &ModelState{Path: "m"}}
-				begin := time.Now()
-				s := collect(t.Context(), start, []reader{{tc.read, fillsSwap}, good}, limit)
-				if limit == time.Second && time.Since(begin) > limit {
-					t.Errorf("took %s", time.Since(begin))
+			synctest.Test(t, func(t *testing.T) {
+				end, begin := make(chan struct{}), time.Now()
+				s := collect(t.Context(), Snapshot{Host: Host{OS: "plan9"}, Model: &ModelState{Path: "m"}}, []reader{
+					{
+						func(_ context.Context, s *Snapshot) { tc.read(s, end) },
+						func(s *Snapshot) []any { return []any{&s.Swap, &s.Model} },
+					},
+					{
+						func(_ context.Context, s *Snapshot) { s.Memory.TotalBytes = Known[int64](64, "good") },
+						func(s *Snapshot) []any { return []any{&s.Memory.TotalBytes} },
+					},
+				}, time.Second)
+				if took := time.Since(begin); took > time.Second { // of the bubble's clock
+					t.Errorf("took %s", took)
 				}
-				if v, ok := s.Memory.TotalBytes.Get(); !ok || v != 64 {
-					t.Errorf("the good reader's value is %v", s.Memory.TotalBytes)
+				time.Sleep(2 * time.Second) // the late one ends
+				close(end)
+
+				if got := show(s.Memory.TotalBytes); got != "64" {
+					t.Errorf("the good reader's value: %s", got)
 				}
 				for _, v := range []Value[int64]{s.Swap.TotalBytes, s.Swap.OutBytes} {
-					if v.Known() || v.Reason() != tc.want {
-						t.Errorf("swap: known %v, reason %q, want %q", v.Known(), v.Reason(), tc.want)
+					if got := show(v); got != tc.want {
+						t.Errorf("swap: %s, want %s", got, tc.want)
 					}
 				}
 				if strings.Contains(tc.want, "timed out") && s.Model.Problem != tc.want {
-					t.Errorf("model problem %q, want %q", s.Model.Problem, tc.want)
-				}
-				time.Sleep(5 * time.Second / (time.Second / limit)) // the late one ends
-				if s.Swap.TotalBytes.Known() {
-					t.Error("a reader wrote after it was given up on")
+					t.Errorf("model: %q, want %q", s.Model.Problem, tc.want)
 				}
 			})
 		})
@@ -147,5 +142,41 @@ func TestOutput(t *testing.T) {
 	defer cancel()
 	if _, err := output(ctx, "sleep", "60"); err == nil || !strings.Contains(err.Error(), "did not answer in time") {
 		t.Errorf("a program that hangs: %v", err)
+	}
+}
+
+// TestReadersWithoutAnything runs both systems' readers where nothing can be
+// read: every value must say why.
+func TestReadersWithoutAnything(t *testing.T) {
+	for os, readers := range map[string][]reader{
+		"darwin": appleReaders(sysctls(nil), noPrograms, func() []Process { return nil }),
+		"linux":  linuxReaders(tree(nil), noPrograms, Request{TopProcesses: 3}),
+	} {
+		start := Snapshot{Schema: SnapshotSchema, Host: Host{OS: os}, GPU: GPU{Kind: "cuda"}, Cgroup: &Cgroup{}}
+		s := collect(t.Context(), start, readers, time.Minute)
+		for name, v := range map[string]interface{ Reason() string }{
+			"total": s.Memory.TotalBytes, "wired": s.Memory.WiredBytes, "swap in": s.Swap.InBytes, "chip": s.Host.Chip,
+		} {
+			if r := v.Reason(); r == "" || r == "not read" || strings.HasPrefix(r, "not reported") {
+				t.Errorf("%s: %s is unknown because %q", os, name, r)
+			}
+		}
+		if s.Cgroup != nil && os == "linux" {
+			t.Errorf("a control group where there is none: %+v", s.Cgroup)
+		}
+		checkSound(t, s)
+	}
+}
+
+func TestReadersWithNVIDIA(t *testing.T) {
+	run := func(_ context.Context, name string, args ...string) (string, error) {
+		if name != "nvidia-smi" || args[0] != "--query-gpu="+nvidiaQuery {
+			t.Errorf("ran %s %v", name, args)
+		}
+		return "NVIDIA H100 80GB HBM3, 580.159.04, 81559, 0, 0\n", nil
+	}
+	s := collect(t.Context(), Snapshot{Host: Host{OS: "linux"}, GPU: GPU{Kind: "cuda"}}, linuxReaders(tree(nil), run, Request{}), time.Minute)
+	if got := show(s.GPU.MemoryBytes); s.GPU.Kind != "cuda" || got != "85520809984" {
+		t.Errorf("GPU %q with %s bytes", s.GPU.Kind, got)
 	}
 }

@@ -25,7 +25,8 @@ type layout struct {
 	tied       bool // no lm_head is stored
 	fused      bool // qkv_proj and gate_up_proj
 	qkNorm     bool
-	norms      int // of hidden width in a block
+	biases     bool // of q, k and v
+	norms      int  // of hidden width in a block
 	experts    int
 	textConfig bool
 }
@@ -63,6 +64,11 @@ func (l layout) weights() []weight {
 		at("self_attn.q_proj", q, hidden)
 		at("self_attn.k_proj", kv, hidden)
 		at("self_attn.v_proj", kv, hidden)
+		if l.biases {
+			at("self_attn.q_proj.bias", q)
+			at("self_attn.k_proj.bias", kv)
+			at("self_attn.v_proj.bias", kv)
+		}
 		if l.experts > 0 {
 			at("mlp.gate", l.experts, hidden)
 			at("mlp.switch_mlp.gate_proj", l.experts, hidden, hidden)
@@ -127,7 +133,11 @@ func (l layout) tensors(way stored) []Tensor {
 	for _, w := range l.weights() {
 		p := way.packing(w.name)
 		if len(w.shape) == 1 || p == (packing{}) {
-			out = append(out, Tensor{Name: w.name + ".weight", DType: way.plain, Shape: w.shape})
+			name := w.name + ".weight"
+			if strings.HasSuffix(w.name, ".bias") {
+				name = w.name
+			}
+			out = append(out, Tensor{Name: name, DType: way.plain, Shape: w.shape})
 			continue
 		}
 		last := len(w.shape) - 1

@@ -83,15 +83,17 @@ func (f *Facts) QueryDim() int { return f.Heads * f.HeadDim }
 // KVDim is the width of all key heads of a block together, and of its values.
 func (f *Facts) KVDim() int { return f.KVHeads * f.HeadDim }
 
-// Checked says whether adapter and parameter counts for the architecture have
-// been compared with mlx-lm's own. Others are read the same way, and are
-// likely right when their blocks consist of linear modules.
-func Checked(arch string) bool {
-	switch arch {
-	case "llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "gemma3", "gemma3_text", "phi3":
-		return true
-	}
-	return false
+// Checked says whether AdapterParameters has been compared with mlx-lm's own
+// count for the architecture, in the layout that mlx-lm writes. Others are read
+// the same way, and are likely right when their blocks consist of linear
+// modules.
+func Checked(arch string) bool { return slices.Contains(checked, arch) }
+
+var checked = []string{
+	"cohere", "cohere2", "ernie4_5", "gemma", "gemma2", "gemma3", "gemma3_text", "glm4", "gpt2", "gpt_oss", "granite",
+	"granitemoe", "helium", "hunyuan_v1_dense", "internlm2", "internlm3", "llama", "mimo", "mistral", "mixtral", "nemotron",
+	"olmo2", "olmo3", "olmoe", "phi", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_5", "qwen3_moe", "seed_oss", "smollm3",
+	"stablelm", "starcoder2",
 }
 
 func (f *Facts) loaded(name string) bool {

@@ -22,6 +22,8 @@ var golden = []struct {
 		map[string]int64{"plain": 459904, "4 bits": 145664, "3 bits": 116992, "mxfp4": 124160, "mixed": 204032}, map[int]int64{1: 9728, 3: 29184, -1: 38912}},
 	{layout{arch: "llama", kvHeads: 2, headDim: 16, norms: 2, tied: true}, 213568,
 		map[string]int64{"plain": 427136, "4 bits": 135424, "3 bits": 108800, "mxfp4": 115456, "mixed": 193792}, map[int]int64{1: 9728, 3: 29184, -1: 38912}},
+	{layout{arch: "qwen2", kvHeads: 2, headDim: 16, norms: 2, biases: true}, 230464,
+		map[string]int64{"plain": 460928, "4 bits": 147712, "3 bits": 119040, "mxfp4": 126208, "mixed": 206080}, map[int]int64{1: 9728, 3: 29184, -1: 38912}},
 	{layout{arch: "qwen3", kvHeads: 2, headDim: 32, norms: 2, tied: true, qkNorm: true}, 262976,
 		map[string]int64{"plain": 525952, "4 bits": 167168, "3 bits": 134400, "mxfp4": 142592, "mixed": 253184}, map[int]int64{1: 11264, 3: 33792, -1: 45056}},
 	{layout{arch: "mistral", kvHeads: 2, headDim: 16, norms: 2}, 229952,
