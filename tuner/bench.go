@@ -150,6 +150,12 @@ func problemOf(b trainer.Burst) string {
 	return "the worker process " + string(r.Outcome)
 }
 
+// outOfMemory reports a death that has or may have to do with memory.
+func outOfMemory(b trainer.Burst) bool {
+	f := b.Result.Failure
+	return b.Result.Outcome == trainer.OOM || b.Result.SuspectedOOM || f != nil && f.FailKind == trainer.FailOOM
+}
+
 // hopeless reports a failure that another configuration would meet too.
 func hopeless(b trainer.Burst) bool {
 	f := b.Result.Failure

@@ -17,6 +17,7 @@ import (
 const (
 	maxShapes    = 6 // of a calibration burst
 	calibrateFor = 3 // steps a shape, the first of which is not timed
+	maxTries     = 3 // of a calibration burst whose process dies
 
 	// safely is the share of the limit that an estimated peak may take to be
 	// tried: estimates from files alone are within some 15 %.
@@ -97,7 +98,7 @@ func (r *run) calibrate(ctx context.Context) error {
 
 func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 	shapes := r.calibrationShapes(p)
-	for len(shapes) > 0 {
+	for try := 0; len(shapes) > 0 && try < maxTries; try++ {
 		share := r.bursts.share(of - nth + expectedBursts - 2)
 		job := trainer.Job{Config: r.config(p), Shapes: shapes, Budget: max(share-r.loadTime(), 2*time.Second)}
 		burst, err := r.bursts.run(ctx, "calibrate", "measure "+describe(p), p, job)
@@ -111,24 +112,44 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 		samples := samplesOf(burst, p)
 		r.samples = append(r.samples, samples...)
 		r.refit(p, samples)
-		if burst.Result.Outcome.Good() || len(samples) >= 3 {
-			if !burst.Result.Outcome.Good() {
-				r.noteDeath(p.Condition(), shapes, burst)
-			}
+		if burst.Result.Outcome.Good() {
 			return nil
 		}
-		// It died early: what it measured counts, and smaller shapes are tried.
+		// It died: what it measured counts. Smaller shapes are tried when that
+		// is too little to go by.
+		r.lastDeath = burst
 		r.noteDeath(p.Condition(), shapes, burst)
-		fatal := r.died[p.Condition()]
-		var smaller []trainer.Shape
-		for _, s := range shapes {
-			if s.Positions() < fatal/2 {
-				smaller = append(smaller, s)
-			}
+		if len(samples) >= 3 {
+			return nil
 		}
-		shapes = smaller
+		shapes = r.smallerShapes(p, shapes)
 	}
 	return nil
+}
+
+// smallerShapes are up to three shapes of the data at the smallest batch, well
+// below the one that died, that were not run before.
+func (r *run) smallerShapes(p Point, before []trainer.Shape) []trainer.Shape {
+	var out []trainer.Shape
+	all := r.epoch(r.smallestBatch(), p.MaxSeqLength).shapes()
+	for _, s := range all {
+		s.Steps = calibrateFor
+		if s.Positions() <= r.died[p.Condition()]*7/10 && !slices.Contains(before, s) {
+			out = append(out, s)
+		}
+	}
+	if n := len(out); n > 3 {
+		out = []trainer.Shape{out[0], out[n/2], out[n-1]}
+	}
+	return out
+}
+
+func (r *run) smallestBatch() int {
+	smallest := r.space.Batchings[0].Batch
+	for _, b := range r.space.Batchings {
+		smallest = min(smallest, b.Batch)
+	}
+	return smallest
 }
 
 // refit fits the model to all samples, and checks it by what it said before of

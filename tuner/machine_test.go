@@ -156,9 +156,9 @@ func (m *machine) batches(job trainer.Job, rng *rand.Rand) []data.Batch {
 	return out[:job.UntilStep]
 }
 
-// small is a llama of 4 million parameters.
-func small() model.Facts {
-	f := model.Facts{Arch: "llama", Layers: 6, Hidden: 256, Intermediate: 704, Heads: 8, KVHeads: 4, HeadDim: 32, Vocab: 2048,
+// llama is a llama in float32 with two query heads to a key head.
+func llama(layers, hidden, intermediate int) model.Facts {
+	f := model.Facts{Arch: "llama", Layers: layers, Hidden: hidden, Intermediate: intermediate, Heads: 8, KVHeads: 4, HeadDim: hidden / 8, Vocab: 2048,
 		TiedHead: true, MaxPositions: 4096, DType: "F32", Key: "model"}
 	add := func(name string, shape ...int) {
 		n := 1
@@ -171,13 +171,13 @@ func small() model.Facts {
 	add("model.embed_tokens.weight", f.Vocab, f.Hidden)
 	for i := range f.Layers {
 		at := fmt.Sprintf("model.layers.%d.", i)
-		add(at+"self_attn.q_proj.weight", 256, 256)
-		add(at+"self_attn.k_proj.weight", 128, 256)
-		add(at+"self_attn.v_proj.weight", 128, 256)
-		add(at+"self_attn.o_proj.weight", 256, 256)
-		add(at+"mlp.gate_proj.weight", 704, 256)
-		add(at+"mlp.up_proj.weight", 704, 256)
-		add(at+"mlp.down_proj.weight", 256, 704)
+		add(at+"self_attn.q_proj.weight", hidden, hidden)
+		add(at+"self_attn.k_proj.weight", hidden/2, hidden)
+		add(at+"self_attn.v_proj.weight", hidden/2, hidden)
+		add(at+"self_attn.o_proj.weight", hidden, hidden)
+		add(at+"mlp.gate_proj.weight", intermediate, hidden)
+		add(at+"mlp.up_proj.weight", intermediate, hidden)
+		add(at+"mlp.down_proj.weight", hidden, intermediate)
 	}
 	f.WeightBytes = 4 * f.Parameters
 	return f
@@ -196,7 +196,7 @@ func docstrings(rows int, seed uint64) (lengths, prompts []int32) {
 
 // laptop is like two CPU cores with the small model.
 func laptop() *machine {
-	m := &machine{facts: small(), kappa: 16, alpha: [2]float64{174e3, 60e3}, mu: [2]float64{200, 60}, floor: 70e3,
+	m := &machine{facts: llama(6, 256, 704), kappa: 16, alpha: [2]float64{174e3, 60e3}, mu: [2]float64{200, 60}, floor: 70e3,
 		t0: 0.01, beta: 100e-6, gamma: 20e-9, recompute: 1.4, noise: 0.03, host: 300 << 20}
 	m.weights = float64(m.facts.WeightBytes)
 	m.lengths, _ = docstrings(600, 1)

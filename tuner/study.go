@@ -100,14 +100,15 @@ type run struct {
 	axes   axes
 	plans  map[[2]int]*epoch // by batch and cap
 
-	known   predict.Known
-	samples []predict.Sample
-	model   *predict.Model
-	died    map[predict.Condition]int64 // positions of the smallest step at which a process died
-	host    int64                       // bytes of the process outside MLX
-	load    float64                     // seconds from start to first step
-	device  string                      // cpu, metal or cuda
-	outcome search.Outcome
+	known     predict.Known
+	samples   []predict.Sample
+	model     *predict.Model
+	died      map[predict.Condition]int64 // positions of the smallest step at which a process died
+	lastDeath trainer.Burst               // the last calibration burst whose process died
+	host      int64                       // bytes of the process outside MLX
+	load      float64                     // seconds from start to first step
+	device    string                      // cpu, metal or cuda
+	outcome   search.Outcome
 }
 
 func (s Study) prepare() (*run, error) {
@@ -202,6 +203,9 @@ func (r *run) settle(ctx context.Context) (bool, error) {
 }
 
 func (r *run) nothingFits() error {
+	if died := r.lastDeath; len(r.samples) == 0 && died.Result.Outcome != "" && !outOfMemory(died) {
+		return &impossible{problem: "no burst finished a single step; the last one: " + problemOf(died), hint: hintOf(died)}
+	}
 	smallest := r.axes.caps[0]
 	return &impossible{
 		problem: fmt.Sprintf("nothing above the floors fits %s (%s)", trainer.FormatBytes(r.usable()), r.Limit.Source),

@@ -106,10 +106,15 @@ const (
 	guess     = 0.10 // with as many coefficients as observations
 )
 
-func newFit(samples []Sample, of func(Sample) float64, floor float64) (fit, bool) {
+// newFit fits what of says of the samples. Fewer than three shapes cannot tell
+// three constants apart, and all of it would go into the one that does not grow
+// with the batch; then that one is what is known of it, and the rest grows.
+func newFit(samples []Sample, of func(Sample) float64, floor, known float64) (fit, bool) {
 	var a [][]float64
 	var y []float64
 	var f fit
+	shapes := map[Work]bool{}
+	lowest := math.Inf(1)
 	for _, s := range samples {
 		v := of(s)
 		if !(v > 0) {
@@ -122,6 +127,17 @@ func newFit(samples []Sample, of func(Sample) float64, floor float64) (fit, bool
 		}
 		a, y = append(a, row), append(y, 1)
 		f.largest = max(f.largest, w.Positions)
+		shapes[w] = true
+		lowest = min(lowest, v)
+	}
+	if n := len(shapes); n > 0 && n < 3 {
+		known = min(known, 0.95*lowest)
+		slope := 0.0
+		for i := range a {
+			slope = max(slope, (y[i]-known*a[i][0])/a[i][1])
+		}
+		f.x, f.points, f.relErr = []float64{known, slope, 0}, len(y), guess
+		return f, true
 	}
 	x, ok := nnls(a, y)
 	if !ok {
@@ -191,8 +207,8 @@ func Fit(samples []Sample, known Known) (*Model, bool) {
 		by[s.Condition] = append(by[s.Condition], s)
 	}
 	for _, c := range order {
-		peak, okPeak := newFit(by[c], func(s Sample) float64 { return s.PeakBytes }, peakFloor)
-		seconds, okTime := newFit(by[c], func(s Sample) float64 { return s.Seconds }, timeFloor)
+		peak, okPeak := newFit(by[c], func(s Sample) float64 { return s.PeakBytes }, peakFloor, m.constant(c))
+		seconds, okTime := newFit(by[c], func(s Sample) float64 { return s.Seconds }, timeFloor, 0)
 		if !okPeak || !okTime {
 			continue
 		}
@@ -249,6 +265,7 @@ func (m *Model) Peak(c Condition, s trainer.Shape) (Estimate, bool) {
 			}
 			from = next
 		}
+		e.Value = max(e.Value, m.constant(c))
 		e.Extrapolated = true
 		e.Upper = e.Value + student99(m.peaks[m.anchor].freedom)*e.Error
 	}

@@ -166,6 +166,22 @@ func TestUnmeasuredConditionsAreReached(t *testing.T) {
 	}
 }
 
+// One shape must not look as if larger ones cost no more.
+func TestFewShapesStillGrow(t *testing.T) {
+	c := Condition{0, 8, false}
+	for _, n := range []int{1, 2} {
+		m, ok := Fit(measure(c, 24e6, 174e3, 200, 0.01, 1e-4, 2e-8, 0)[:n], files)
+		if !ok {
+			t.Fatal("no fit")
+		}
+		w := WorkOf(shapes[5])
+		e, _ := m.Peak(c, shapes[5])
+		if truth := 24e6 + 174e3*w.Positions + 200*w.Squares; e.Upper < truth {
+			t.Errorf("%d shapes: at most %g, true %g", n, e.Upper, truth)
+		}
+	}
+}
+
 // A bound with 99 % confidence is exceeded by at most a few of a hundred
 // machines, at shapes inside what was measured.
 func TestUpperBoundHolds(t *testing.T) {

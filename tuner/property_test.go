@@ -1,0 +1,440 @@
+package tuner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/mlxdyno/mlxdyno/trainer"
+)
+
+func anyMachine(t *rapid.T) *machine {
+	m := laptop()
+	m.alpha[0] = rapid.Float64Range(50e3, 800e3).Draw(t, "alpha")
+	m.alpha[1] = m.alpha[0] * rapid.Float64Range(0.2, 0.8).Draw(t, "kept with checkpointing")
+	m.mu[0] = rapid.Float64Range(0, 500).Draw(t, "mu")
+	m.mu[1] = m.mu[0] * 0.3
+	m.t0 = rapid.Float64Range(0, 0.3).Draw(t, "t0")
+	m.recompute = rapid.Float64Range(1, 1.6).Draw(t, "recompute")
+	m.noise = rapid.Float64Range(0, 0.1).Draw(t, "noise")
+	m.lengths, _ = docstrings(rapid.IntRange(10, 300).Draw(t, "rows"), rapid.Uint64().Draw(t, "text"))
+	return m
+}
+
+// fixed draws knobs that the user sets, with values off the defaults.
+func fixed(t *rapid.T, s *Study) map[string]string {
+	all := map[string]string{"rank": "24", "scale": "3.5", "batch-size": "2", "grad-accumulation-steps": "3", "grad-checkpoint": "true", "max-seq-length": "200",
+		"quantize": "8", "iters": "77", "steps-per-eval": "11", "save-every": "13", "val-batches": "3", "reload-interval": "40", "memory-limit": "50GB", "cache-limit": "5MB", "learning-rate": "0.001", "seed": "9"}
+	names := make([]string, 0, len(all))
+	for n := range all {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	out := map[string]string{}
+	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom(names), rapid.ID[string]).Draw(t, "fixed") {
+		if err := s.Base.Set(name, all[name], rapid.SampledFrom([]trainer.Origin{trainer.FromFlag, trainer.FromFile}).Draw(t, "origin")); err != nil {
+			t.Fatal(err)
+		}
+		k, _ := trainer.FindKnob(name)
+		out[name] = k.Get(&s.Base.Config)
+	}
+	return out
+}
+
+func TestFloorsAndWishesHold(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := anyMachine(t)
+		limit := rapid.Int64Range(400<<20, 8<<30).Draw(t, "limit")
+		m.kill = float64(limit)
+		s := study(m, limit)
+		s.Wishes = Wishes{
+			MinBits: rapid.SampledFrom([]int{0, 4, 8, 16}).Draw(t, "min bits"),
+			Prefer:  rapid.SampledFrom([]Preference{"", Speed, Memory, Quality}).Draw(t, "prefer"),
+			Ranks:   rapid.SampledFrom([][]int{nil, {16}, {8, 32}}).Draw(t, "ranks"),
+		}
+		set := fixed(t, &s)
+		var stages []Stage
+		s.Progress = func(st Stage) { stages = append(stages, st) }
+		r, err := s.Run(context.Background())
+		if err != nil {
+			if strings.Contains(err.Error(), "no multiple") {
+				return // an effective batch of 4 in 3 parts
+			}
+			t.Fatal(err)
+		}
+		if len(stages) != len(r.Bursts) || r.Processes != m.calls {
+			t.Fatalf("%d stages, %d bursts, %d processes, %d calls", len(stages), len(r.Bursts), r.Processes, m.calls)
+		}
+		if r.Verdict == Impossible {
+			if r.Problem == "" || r.Hint == "" {
+				t.Fatal("no configuration, and no word why")
+			}
+			return
+		}
+		for name, want := range set {
+			k, _ := trainer.FindKnob(name)
+			if got := k.Get(&r.Config); got != want {
+				t.Fatalf("%s was set to %s and came out as %s", name, want, got)
+			}
+		}
+		if len(r.Choices) != len(trainer.Knobs) {
+			t.Fatalf("%d choices for %d knobs", len(r.Choices), len(trainer.Knobs))
+		}
+		for _, c := range r.Choices {
+			if c.Reason == "" {
+				t.Fatalf("no reason for %s", c.Knob)
+			}
+			k, _ := trainer.FindKnob(c.Knob)
+			start := trainer.DefaultConfig()
+			start.Model.Path, start.Data.Path = "model", "data"
+			if c.Origin == trainer.FromDefault && k.Get(&r.Config) != k.Get(&start) {
+				t.Fatalf("%s is %s, said to be the default", c.Knob, k.Get(&r.Config))
+			}
+		}
+		c := r.Config
+		if err := c.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		free := func(name string) bool { _, ok := set[name]; return !ok }
+		if free("quantize") && c.Model.Quantize != 0 && c.Model.Quantize < max(s.Wishes.MinBits, 4) {
+			t.Fatalf("%d bits, at least %d were asked for", c.Model.Quantize, s.Wishes.MinBits)
+		}
+		if free("rank") && (c.Quality.Rank < minRank || len(s.Wishes.Ranks) > 0 && !slices.Contains(s.Wishes.Ranks, c.Quality.Rank)) {
+			t.Fatalf("rank %d of %v", c.Quality.Rank, s.Wishes.Ranks)
+		}
+		if free("rank") && free("scale") && c.Alpha() != s.Base.Config.Alpha() {
+			t.Fatalf("alpha %g became %g", s.Base.Config.Alpha(), c.Alpha())
+		}
+		if free("max-seq-length") {
+			if rows, share := cut(m.lengths, c.Data.MaxSeqLength); share >= maxCut || rows*100 > len(m.lengths) {
+				t.Fatalf("length %d cuts %d of %d rows, %.2g of the tokens", c.Data.MaxSeqLength, rows, len(m.lengths), share)
+			}
+		}
+		if free("iters") && c.Schedule.Steps*c.Plan.Batch < 1000*s.Base.Config.Plan.Batch {
+			t.Fatalf("%d steps of %d rows see less than was asked", c.Schedule.Steps, c.Plan.Batch)
+		}
+		if free("save-every") && c.Schedule.SaveEvery%c.Plan.Accumulation != 0 || free("iters") && c.Schedule.Steps%c.Plan.Accumulation != 0 {
+			t.Fatalf("%d steps, saved every %d, with updates of %d", c.Schedule.Steps, c.Schedule.SaveEvery, c.Plan.Accumulation)
+		}
+		for _, p := range r.Pareto {
+			for _, q := range append(r.Pareto, r.Candidates...) {
+				if q.SecondsPerUsefulToken < p.SecondsPerUsefulToken && q.PeakBytes < p.PeakBytes {
+					t.Fatalf("%+v is on the front, beaten by %+v", p, q)
+				}
+			}
+		}
+		if _, err := json.Marshal(r); err != nil {
+			t.Fatalf("%v in %+v", err, r)
+		}
+	})
+}
+
+func TestSameStudySameResult(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := anyMachine(t)
+		limit := rapid.Int64Range(500<<20, 4<<30).Draw(t, "limit")
+		run := func() *Report {
+			r, err := study(m, limit).Run(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		if a, b := text(t, run()), text(t, run()); a != b {
+			t.Fatal(cmp.Diff(a, b))
+		}
+	})
+}
+
+func text(t interface{ Fatal(...any) }, r *Report) string {
+	b, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestMoreMemoryIsNeverSlower(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := anyMachine(t)
+		m.noise = 0 // the machine's, not the search's
+		limit := rapid.Int64Range(500<<20, 2<<30).Draw(t, "limit")
+		more := limit + rapid.Int64Range(1<<20, 4<<30).Draw(t, "more")
+		at := func(limit int64) (float64, *Report) {
+			m.kill = float64(limit)
+			s := study(m, limit)
+			r, err := s.Run(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Verdict == Impossible || r.Config.Model.Quantize != 0 {
+				return 0, r
+			}
+			v, _, _ := m.truth(r.Config, s.Prompts)
+			return v, r
+		}
+		with, a := at(limit)
+		without, b := at(more)
+		if with > 0 && (without == 0 || without > with*1.051) { // ties within 5 % go to less memory
+			t.Fatalf("%.4g s with %d bytes, %.4g s with %d\n%+v\n%+v", with, limit, without, more, a.Config.Plan, b.Config.Plan)
+		}
+	})
+}
+
+var errKilled = errors.New("killed")
+
+func TestResumeRepeatsNoFinishedBurst(t *testing.T) {
+	uninterrupted := laptop()
+	want, err := study(uninterrupted, 900<<20).Run(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kill := 1; kill <= uninterrupted.calls; kill++ {
+		t.Run(fmt.Sprintf("burst %d", kill), func(t *testing.T) {
+			m := laptop()
+			s := study(m, 900<<20)
+			s.Journal = filepath.Join(t.TempDir(), "journal.jsonl")
+			m.onCall = func(n int) error {
+				if n == kill {
+					return errKilled
+				}
+				return nil
+			}
+			if _, err := s.Run(context.Background()); !errors.Is(err, errKilled) {
+				t.Fatalf("error %v", err)
+			}
+			before := m.ran
+			m.ran, m.onCall = nil, nil
+			got, err := s.Run(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for id := range m.ran {
+				if before[id] > 0 {
+					t.Errorf("ran again: %s", id)
+				}
+			}
+			if len(before)+len(m.ran) != uninterrupted.calls || got.Processes != len(m.ran) {
+				t.Errorf("%d bursts before and %d after, uninterrupted %d", len(before), len(m.ran), uninterrupted.calls)
+			}
+			if d := cmp.Diff(want.Config, got.Config); d != "" {
+				t.Error(d)
+			}
+			if d := cmp.Diff(want.Expected, got.Expected, cmp.AllowUnexported(trainer.Opt[int64]{}, trainer.Opt[float64]{})); d != "" {
+				t.Error(d)
+			}
+
+			s.Keys.Versions = map[string]string{"mlx": "1"} // another MLX: nothing holds any more
+			m.ran = nil
+			if again, err := s.Run(context.Background()); err != nil || again.Processes != uninterrupted.calls {
+				t.Errorf("with another version %v processes, %v", again, err)
+			}
+		})
+	}
+}
+
+func TestCancelledBurstIsNotKept(t *testing.T) {
+	m := laptop()
+	s := study(m, 900<<20)
+	s.Journal = filepath.Join(t.TempDir(), "journal.jsonl")
+	ctx, cancel := context.WithCancel(context.Background())
+	m.onCall = func(n int) error {
+		if n == 2 {
+			cancel()
+		}
+		return nil
+	}
+	if _, err := s.Run(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatalf("error %v", err)
+	}
+	m.calls, m.onCall = 0, nil
+	r, err := s.Run(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Bursts[0].Replayed || r.Bursts[1].Replayed {
+		t.Fatalf("%+v", r.Bursts[:2])
+	}
+}
+
+func TestLeak(t *testing.T) {
+	tests := []struct {
+		name    string
+		leak    int64
+		verdict Verdict
+		reload  bool
+	}{
+		{"none", 0, Confirmed, false},
+		{"too small to matter", 1000, Confirmed, false},
+		{"one that needs reloads", 20 << 20, Confirmed, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			m := laptop()
+			m.leak = tt.leak
+			s := study(m, 8<<30)
+			r, err := s.Run(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := r.Config.Schedule.ReloadInterval
+			if r.Verdict != tt.verdict || (n > 0) != tt.reload {
+				t.Fatalf("%s, reload every %d: %s", r.Verdict, n, r.Problem)
+			}
+			if got := r.Expected.LeakBytesAStep.Or(-1); got != float64(tt.leak) {
+				t.Errorf("leak of %g bytes a step, planted %d", got, tt.leak)
+			}
+			if n > 0 {
+				_, _, peak := m.truth(r.Config, s.Prompts)
+				if total := peak + float64(int64(n)*tt.leak) + float64(m.host); total > 8<<30 {
+					t.Errorf("after %d steps %g bytes are needed", n, total)
+				}
+				if total := peak + float64(int64(n)*tt.leak)*1.3 + float64(m.host); total < 8<<30 {
+					t.Errorf("%d steps use little of the headroom", n)
+				}
+			}
+		})
+	}
+}
+
+func TestWhatCannotBe(t *testing.T) {
+	tests := []struct {
+		name    string
+		change  func(*machine, *Study)
+		problem string
+	}{
+		{"nothing fits", func(m *machine, s *Study) { s.Limit.Bytes = 310 << 20; m.kill = 310 << 20 }, "nothing above the floors fits"},
+		{"the worker refuses", func(m *machine, s *Study) {
+			m.fail = &trainer.Failure{FailKind: trainer.FailConfig, Text: "architecture whale is not supported", Hint: "another base"}
+		}, "architecture whale"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			m := laptop()
+			s := study(m, 8<<30)
+			tt.change(m, &s)
+			r, err := s.Run(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Verdict != Impossible || !strings.Contains(r.Problem, tt.problem) || r.Hint == "" {
+				t.Fatalf("%s: %s (%s)", r.Verdict, r.Problem, r.Hint)
+			}
+			if err := WriteConfig(filepath.Join(t.TempDir(), "x.yaml"), r); err == nil {
+				t.Error("wrote a configuration that there is none of")
+			}
+		})
+	}
+}
+
+func TestLongRowsAreNotCutSilently(t *testing.T) {
+	m := laptop()
+	m.facts.MaxPositions = 128
+	_, err := study(m, 8<<30).Run(context.Background())
+	if err == nil || !strings.Contains(err.Error(), "128 positions") {
+		t.Fatalf("error %v", err)
+	}
+}
+
+func TestQuantizesOnlyToFit(t *testing.T) {
+	m := laptop()
+	m.facts = llama(12, 2048, 5632) // 2.2 GB as stored
+	m.weights = float64(m.facts.WeightBytes)
+	m.alpha = [2]float64{2e6, 0.4e6}
+	m.floor = 0
+	tests := []struct {
+		name   string
+		limit  int64
+		wishes Wishes
+		want   int
+	}{
+		{"fits as stored", 16 << 30, Wishes{}, 0},
+		{"fits at 8 bits", 2 << 30, Wishes{}, 8},
+		{"not allowed", 16 << 30, Wishes{MinBits: 16, Prefer: Memory}, 0},
+		{"wanted for memory", 16 << 30, Wishes{Prefer: Memory}, 4},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			m.kill = float64(tt.limit)
+			s := study(m, tt.limit)
+			s.Wishes = tt.wishes
+			r, err := s.Run(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Verdict == Impossible || r.Config.Model.Quantize != tt.want {
+				t.Fatalf("%s %s: %d bits, want %d", r.Verdict, r.Problem, r.Config.Model.Quantize, tt.want)
+			}
+		})
+	}
+}
+
+func TestWriteConfigIsReadBack(t *testing.T) {
+	m := laptop()
+	s := study(m, 8<<30)
+	if err := s.Base.Set("learning-rate", "3e-4", trainer.FromFlag); err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.Run(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "mlxdyno.yaml")
+	if err := WriteConfig(path, r); err != nil {
+		t.Fatal(err)
+	}
+	f, err := trainer.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := cmp.AllowUnexported(trainer.Opt[int64]{}, trainer.Opt[float64]{})
+	if d := cmp.Diff(r.Config, f.Settings.Config); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(&r.Expected, f.Expected, opts); d != "" {
+		t.Error(d)
+	}
+	for name, want := range map[string]trainer.Origin{"learning-rate": trainer.FromFile, "batch-size": trainer.FromTuned, "optimizer": trainer.FromDefault} {
+		if got := f.Settings.Origin(name); got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestWidestSeen(t *testing.T) {
+	m := laptop()
+	s := study(m, 8<<30)
+	r, err := s.prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := r.epoch(4, 1025)
+	rng := rand.New(rand.NewPCG(1, 1))
+	for _, n := range []int{1, 10, 60, len(e.batches)} {
+		var widths []int
+		for range 2000 {
+			widest := 0
+			for _, i := range rng.Perm(len(e.batches))[:n] {
+				widest = max(widest, e.batches[i].Shape.Width)
+			}
+			widths = append(widths, widest)
+		}
+		slices.Sort(widths)
+		for _, q := range []float64{0.05, 0.5, 0.95} {
+			got := e.widestSeen(n, q).Width
+			low, high := widths[int((q-0.04)*2000)], widths[int(min(q+0.04, 0.999)*2000)]
+			if got < low || got > high {
+				t.Errorf("%d draws, %.0f %%: width %d, simulated %d to %d", n, 100*q, got, low, high)
+			}
+		}
+	}
+}
