@@ -19,8 +19,8 @@ func readNVIDIA(ctx context.Context, run runner, g *GPU) {
 }
 
 // decodeNVIDIA takes the first line of nvidia-smi's answer to nvidiaQuery.
-func decodeNVIDIA(text string, g *GPU) {
-	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+func decodeNVIDIA(answer string, g *GPU) {
+	line, _, _ := strings.Cut(strings.TrimSpace(answer), "\n")
 	fields := strings.Split(line, ",")
 	names := strings.Split(nvidiaQuery, ",")
 	if len(fields) != len(names) {
@@ -31,7 +31,7 @@ func decodeNVIDIA(text string, g *GPU) {
 		fields[i] = strings.TrimSpace(fields[i])
 		names[i] = "nvidia-smi " + names[i]
 	}
-	text1 := func(i int) Value[string] {
+	text := func(i int) Value[string] {
 		if fields[i] == "" || strings.HasPrefix(fields[i], "[") { // "[N/A]", "[Not Supported]"
 			return Unknown[string]("the driver does not say", names[i])
 		}
@@ -51,7 +51,7 @@ func decodeNVIDIA(text string, g *GPU) {
 		}
 		return v
 	}
-	g.Name, g.DriverVersion = text1(0), text1(1)
+	g.Name, g.DriverVersion = text(0), text(1)
 	g.MemoryBytes, g.UsedBytes = mib(2), mib(3)
 	g.UtilizationPercent = asInt(number(4, 100))
 }

@@ -41,7 +41,7 @@ func fileProblem(err error) error {
 
 func (p procfs) host(s *Snapshot) {
 	h := &s.Host
-	h.OSVersion = textValue(p, "/etc/os-release", func(t string) (string, bool) { return parseOSRelease(t) })
+	h.OSVersion = textValue(p, "/etc/os-release", parseOSRelease)
 	h.Kernel = textValue(p, "/proc/sys/kernel/osrelease", firstLine)
 	h.Chip = textValue(p, "/proc/cpuinfo", parseCPUModel)
 	h.HardwareModel = textValue(p, "/sys/class/dmi/id/product_name", firstLine)
