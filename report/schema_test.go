@@ -1,0 +1,211 @@
+package report
+
+import (
+	"encoding"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mlxdyno/mlxdyno/mlxbind/install"
+	"github.com/mlxdyno/mlxdyno/probe"
+	"github.com/mlxdyno/mlxdyno/probe/diagnose"
+	"github.com/mlxdyno/mlxdyno/probe/leak"
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/run"
+	"github.com/mlxdyno/mlxdyno/tuner"
+)
+
+// documents are the Go types of the documents by the names of their schemas.
+var documents = map[string]struct {
+	schema string // value of the member "schema"
+	title  string
+	zero   any
+}{
+	"doctor":   {diagnose.Schema, "What mlxdyno doctor --json prints", diagnose.Report{}},
+	"tune":     {tuner.Schema, "What mlxdyno tune --json prints", tuner.Report{}},
+	"train":    {run.Schema, "What mlxdyno train --json and mlxdyno report --json print", run.Report{}},
+	"setup":    {SetupSchema, "What mlxdyno setup --json prints", SetupDocument{}},
+	"runs":     {RunsSchema, "What mlxdyno runs --json prints", RunsDocument{}},
+	"snapshot": {probe.SnapshotSchema, "A machine's snapshot", probe.Snapshot{}},
+	"error":    {ErrorSchema, "What any command prints with --json when it could not do its part", Error{}},
+}
+
+// words are the values that a string type may have.
+var words = map[reflect.Type][]any{
+	reflect.TypeFor[probe.Severity]():     {"pass", "info", "warn", "fail", "skipped", "unknown"},
+	reflect.TypeFor[probe.Confidence]():   {"", "proven", "measured", "likely"},
+	reflect.TypeFor[trainer.Outcome]():    {"", "finished", "stopped", "failed", "crashed", "killed", "oom", "stalled", "broken"},
+	reflect.TypeFor[trainer.Origin]():     {"default", "tuned", "file", "flag"},
+	reflect.TypeFor[tuner.Verdict]():      {"confirmed", "unconfirmed", "impossible"},
+	reflect.TypeFor[tuner.Preference]():   {"", "speed", "memory", "quality"},
+	reflect.TypeFor[run.State]():          {"", "running", "finished", "interrupted", "failed", "died"},
+	reflect.TypeFor[install.State]():      {"", "ready", "missing", "stale", "broken"},
+	reflect.TypeFor[leak.State]():         {"none", "leak", "inconclusive"},
+	reflect.TypeFor[probe.PowerMode]():    {"normal", "low", "high"},
+	reflect.TypeFor[trainer.FailKind]():   {"oom", "nonfinite", "data", "config", "internal"},
+	reflect.TypeFor[trainer.DoneReason](): {"steps", "budget", "stop"},
+}
+
+// TestSchemasFollowTheTypes makes every schema from its Go type and compares it
+// with the file; -update writes the files.
+func TestSchemasFollowTheTypes(t *testing.T) {
+	for name, d := range documents {
+		t.Run(name, func(t *testing.T) {
+			m := schemaMaker{defs: map[string]any{}, names: map[reflect.Type]string{}}
+			root := m.object(reflect.TypeOf(d.zero))
+			root["properties"].(map[string]any)["schema"] = map[string]any{"const": d.schema}
+			root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+			root["$id"] = "https://mlxdyno.github.io/schema/" + name + "-1.schema.json"
+			root["title"] = d.title
+			if len(m.defs) > 0 {
+				root["$defs"] = m.defs
+			}
+			got, err := json.MarshalIndent(root, "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, filepath.Join("schema", name+".schema.json"), string(got)+"\n")
+			if _, err := compiled(name); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// schemaMaker writes the schema of a Go type as encoding/json renders it.
+type schemaMaker struct {
+	defs  map[string]any
+	names map[reflect.Type]string
+}
+
+var (
+	textMarshaler = reflect.TypeFor[encoding.TextMarshaler]()
+	jsonMarshaler = reflect.TypeFor[json.Marshaler]()
+)
+
+func (m schemaMaker) of(t reflect.Type) map[string]any {
+	generic := func(name string) bool {
+		return strings.HasPrefix(t.Name(), name+"[")
+	}
+	field := func(name string) reflect.Type {
+		f, _ := t.FieldByName(name)
+		return f.Type
+	}
+	switch {
+	case t == reflect.TypeFor[time.Time]():
+		return map[string]any{"type": "string", "format": "date-time"}
+	case t == reflect.TypeFor[trainer.Float]():
+		return map[string]any{"oneOf": []any{map[string]any{"type": "number"}, map[string]any{"enum": []any{"NaN", "Infinity", "-Infinity"}}}}
+	case t == reflect.TypeFor[trainer.Limit]():
+		return map[string]any{"type": []any{"integer", "null"}}
+	case generic("Opt"):
+		return m.orNull(field("value"))
+	case generic("Value"):
+		return map[string]any{"type": "object", "additionalProperties": false,
+			"properties": map[string]any{"value": m.of(field("v")), "unknown": map[string]any{"type": "string"}, "source": map[string]any{"type": "string"}},
+			"oneOf":      []any{map[string]any{"required": []any{"value"}}, map[string]any{"required": []any{"unknown"}}}}
+	case t.Implements(jsonMarshaler) || t.Implements(textMarshaler):
+		panic("no schema for " + t.String())
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return m.orNull(t.Elem())
+	case reflect.Slice:
+		return map[string]any{"type": []any{"array", "null"}, "items": m.of(t.Elem())}
+	case reflect.Array:
+		return map[string]any{"type": "array", "items": m.of(t.Elem()), "minItems": t.Len(), "maxItems": t.Len()}
+	case reflect.Map:
+		return map[string]any{"type": []any{"object", "null"}, "additionalProperties": m.of(t.Elem())}
+	case reflect.Bool:
+		return map[string]any{"type": "boolean"}
+	case reflect.String:
+		if w := words[t]; w != nil {
+			return map[string]any{"enum": w}
+		}
+		return map[string]any{"type": "string"}
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		return map[string]any{"type": "integer"}
+	case reflect.Uint32, reflect.Uint64:
+		return map[string]any{"type": "integer", "minimum": 0}
+	case reflect.Float64:
+		return map[string]any{"type": "number"}
+	case reflect.Struct:
+		return map[string]any{"$ref": "#/$defs/" + m.define(t)}
+	}
+	panic("no schema for " + t.String())
+}
+
+func (m schemaMaker) orNull(t reflect.Type) map[string]any {
+	s := m.of(t)
+	if kind, ok := s["type"].(string); ok {
+		s["type"] = []any{kind, "null"}
+		return s
+	}
+	return map[string]any{"anyOf": []any{s, map[string]any{"type": "null"}}}
+}
+
+// define puts a struct among the definitions, under its own name or, when
+// another package has one of that name too, under both names.
+func (m schemaMaker) define(t reflect.Type) string {
+	if name, ok := m.names[t]; ok {
+		return name
+	}
+	name := strings.ReplaceAll(t.String(), ".", "-")
+	m.names[t] = name
+	m.defs[name] = map[string]any{}
+	m.defs[name] = m.object(t)
+	return name
+}
+
+// object is a struct's schema. Members that we do not know are allowed: a
+// minor version may add some.
+func (m schemaMaker) object(t reflect.Type) map[string]any {
+	properties, required := map[string]any{}, []any{}
+	m.fields(t, properties, &required)
+	return map[string]any{"type": "object", "properties": properties, "required": required}
+}
+
+func (m schemaMaker) fields(t reflect.Type, properties map[string]any, required *[]any) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		tag := f.Tag.Get("json")
+		if tag == "-" || !f.IsExported() {
+			continue
+		}
+		name, options, _ := strings.Cut(tag, ",")
+		if name == "" {
+			if f.Anonymous {
+				m.fields(f.Type, properties, required)
+				continue
+			}
+			name = f.Name
+		}
+		properties[name] = m.of(f.Type)
+		if !strings.Contains(options, "omit") {
+			*required = append(*required, name)
+		}
+	}
+}
+
+// golden compares got with a file, or writes the file.
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Errorf("%s differs (-want +got; -update accepts it):\n%s", path, d)
+	}
+}
