@@ -90,7 +90,7 @@ func ParseBytes(s string) (int64, error) {
 // MLX and mlx-lm speak.
 func FormatBytes(n int64) string {
 	if n < 0 {
-		return "-" + FormatBytes(-n)
+		return "-" + FormatBytes(-max(n, -math.MaxInt64)) // the lowest has no opposite
 	}
 	v := float64(n)
 	switch {
