@@ -122,20 +122,3 @@ func limits(s probe.Snapshot, c trainer.Config) []Limit {
 	}
 	return out
 }
-
-// Available is what a new process can have without swapping: of the machine,
-// or of the control group when that is tighter. Memory of a separate GPU is
-// not looked at.
-func Available(s probe.Snapshot) probe.Value[int64] {
-	free := s.Memory.AvailableBytes
-	if s.Cgroup == nil {
-		return free
-	}
-	limit, ok1 := s.Cgroup.LimitBytes.Get()
-	used, ok2 := s.Cgroup.UsageBytes.Get()
-	room := max(limit-used, 0)
-	if n, known := free.Get(); ok1 && ok2 && (!known || room < n) {
-		return probe.Known(room, s.Cgroup.LimitBytes.Source()+" less "+s.Cgroup.UsageBytes.Source())
-	}
-	return free
-}

@@ -21,9 +21,27 @@ func Room(s probe.Snapshot, c trainer.Config) Limit {
 		}
 		return room
 	}
-	free, ok := s.Memory.AvailableBytes.Get()
-	if limit, known := room.Bytes.Get(); ok && (!known || free < limit) {
-		return Limit{Name: LimitAvailable, Bytes: trainer.Some(free), From: s.Memory.AvailableBytes.Source(), Note: "what other programs leave"}
+	free := Available(s)
+	n, ok := free.Get()
+	if limit, known := room.Bytes.Get(); ok && (!known || n < limit) {
+		return Limit{Name: LimitAvailable, Bytes: trainer.Some(n), From: free.Source(), Note: "what other programs leave"}
 	}
 	return room
+}
+
+// Available is what a new process can have without swapping: of the machine,
+// or of the control group when that is tighter. Memory of a separate GPU is
+// not looked at.
+func Available(s probe.Snapshot) probe.Value[int64] {
+	free := s.Memory.AvailableBytes
+	if s.Cgroup == nil {
+		return free
+	}
+	limit, ok1 := s.Cgroup.LimitBytes.Get()
+	used, ok2 := s.Cgroup.UsageBytes.Get()
+	room := max(limit-used, 0)
+	if n, known := free.Get(); ok1 && ok2 && (!known || room < n) {
+		return probe.Known(room, s.Cgroup.LimitBytes.Source()+" less "+s.Cgroup.UsageBytes.Source())
+	}
+	return free
 }

@@ -28,6 +28,6 @@ var dataReadable = Check{
 		if n == 0 {
 			return finding(probe.Fail, "The training data has no rows", "there is nothing to train on", count("rows", n, "", "≥ 1", d.Path))
 		}
-		return pass("The training data is "+cmp.Or(d.Format, "readable"), count("rows", n, "", "", d.Path))
+		return pass("The training data can be read", said("format", cmp.Or(d.Format, "unknown"), "", d.Path), count("rows", n, "", "", d.Path))
 	},
 }

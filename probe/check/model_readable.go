@@ -27,8 +27,16 @@ var modelReadable = Check{
 			return unclear("The model was not read", "no reason was given")
 		}
 		f := m.Facts
-		return pass(fmt.Sprintf("The model is a %s of %.3g billion parameters", f.Arch, float64(f.Parameters)/1e9),
+		return pass(fmt.Sprintf("The model is a %s of %s parameters", f.Arch, large(f.Parameters)),
 			size("weights", f.WeightBytes, "", "safetensors headers"),
 			count("blocks", f.Layers, "", "", "config.json"))
 	},
+}
+
+// large renders a count of parameters.
+func large(n int64) string {
+	if n < 1e9 {
+		return fmt.Sprintf("%.3g million", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%.3g billion", float64(n)/1e9)
 }

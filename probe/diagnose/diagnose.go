@@ -55,6 +55,7 @@ const (
 	probeSteps   = leak.MinReadings + 3
 	endless      = 1 << 20 // steps that only the budget ends
 	probeShare   = 0.6     // of the budget, the rest is for the data's batches
+	patience     = 2       // times the budget, for steps that turned out slow
 	fallback     = 512     // positions of a probe when the data's widths are unknown
 	narrowest    = 33      // width of a probe
 	probeFilling = 0.9     // of the room that an estimated peak may take
@@ -163,7 +164,7 @@ func (d *diagnosis) shape() (trainer.Shape, string) {
 		why = "90 % of the data's batches are no wider"
 	}
 	f := d.facts()
-	room, ok := d.room()
+	room, ok := budget.Room(d.Snapshot, c).Bytes.Get()
 	for f != nil && ok && s.Width > narrowest {
 		peak := budget.Estimate(*f, c, s).Peak.Estimated.Or(0)
 		if float64(peak) <= probeFilling*float64(room) {
@@ -175,15 +176,6 @@ func (d *diagnosis) shape() (trainer.Shape, string) {
 	return s, why
 }
 
-// room is what a trial may take: the limit, and no more than is free now.
-func (d *diagnosis) room() (int64, bool) {
-	room, ok := budget.Budget{}.WithLimits(d.Snapshot, d.Settings.Config).Limit.Bytes.Get()
-	if free, known := budget.Available(d.Snapshot).Get(); known && d.Snapshot.GPU.Kind != "cuda" && (!ok || free < room) {
-		return free, true
-	}
-	return room, ok
-}
-
 // narrower scales a width and keeps mlx-lm's form of 1 + a multiple of 32.
 func narrower(width int, by float64) int { return 1 + 32*max(1, int(by*float64(width-1))/32) }
 
@@ -191,7 +183,7 @@ func narrower(width int, by float64) int { return 1 + 32*max(1, int(by*float64(w
 func (d *diagnosis) measure(ctx context.Context, shape trainer.Shape, why string) error {
 	share := time.Duration(probeShare * float64(d.BurstBudget))
 	d.say("running steps of %d × %d tokens for %s", shape.Batch, shape.Width-1, share.Round(time.Second))
-	b, err := d.burst(ctx, share, shape)
+	b, err := d.burst(ctx, share, trainer.Shape{Batch: shape.Batch, Width: shape.Width, Steps: endless})
 	if err != nil {
 		return err
 	}
@@ -217,9 +209,6 @@ func (d *diagnosis) measure(ctx context.Context, shape trainer.Shape, why string
 // burst runs steps of the given shapes, or of the data's own batches when there
 // are none. What was cut short by a cancelled ctx is not judged.
 func (d *diagnosis) burst(ctx context.Context, limit time.Duration, shapes ...trainer.Shape) (trainer.Burst, error) {
-	for i := range shapes {
-		shapes[i].Steps = endless
-	}
 	job := trainer.Job{Config: d.Settings.Config, Tokens: d.Tokens, Budget: limit, Shapes: shapes, Mode: trainer.Normal}
 	b, err := d.Bursts.Burst(ctx, job)
 	if err == nil {
@@ -248,16 +237,16 @@ func (d *diagnosis) learn(b trainer.Burst) {
 }
 
 // judgeLeak looks at the probe's active memory. When its steps were too slow
-// for a verdict, a narrower probe gets the time for enough of them: what leaks
-// with every step leaks at any width.
+// for a verdict, a smaller probe gets the time for enough of them: what leaks
+// with every step leaks at any size.
 func (d *diagnosis) judgeLeak(ctx context.Context, b trainer.Burst, shape trainer.Shape) error {
 	period := d.Settings.Config.Plan.Accumulation
 	v := verdict(b, period)
 	wanted := probeSteps * max(period, 1)
-	if n := len(b.Summary.Steps); v.State == leak.Inconclusive && n < wanted && shape.Width > narrowest {
-		small := trainer.Shape{Batch: shape.Batch, Width: max(narrowest, narrower(shape.Width, float64(n)/float64(wanted)/2))}
-		d.say("%d steps are too few to judge a leak; running narrower ones", n)
-		again, err := d.burst(ctx, d.BurstBudget, small)
+	if n := len(b.Summary.Steps); v.State == leak.Inconclusive && n < wanted && shape.Positions() > narrowest {
+		small := trainer.Shape{Batch: 1, Width: max(narrowest, narrower(shape.Width, float64(n)/float64(wanted))), Steps: wanted}
+		d.say("too few steps (%d) to judge a leak; running smaller ones", n)
+		again, err := d.burst(ctx, patience*d.BurstBudget, small)
 		if err != nil {
 			return err
 		}

@@ -171,7 +171,7 @@ func TestLeakIsFound(t *testing.T) {
 	}
 }
 
-func TestSlowStepsGetANarrowerProbe(t *testing.T) {
+func TestSlowStepsGetASmallerProbe(t *testing.T) {
 	r := request()
 	s := &script{answers: []func(trainer.Job) (trainer.Burst, error){steps(3, 4096), steps(20, 4096), steps(8, 0)}}
 	r.Bursts = s
@@ -179,8 +179,9 @@ func TestSlowStepsGetANarrowerProbe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w := s.jobs[1].Shapes[0].Width; w >= 289/3 || (w-1)%32 != 0 {
-		t.Errorf("second probe is %d wide", w)
+	small := s.jobs[1].Shapes[0]
+	if small.Batch != 1 || small.Width >= 289/2 || (small.Width-1)%32 != 0 || small.Steps != probeSteps || s.jobs[1].Budget <= s.jobs[0].Budget {
+		t.Errorf("second probe %+v", s.jobs[1])
 	}
 	if got.Leak.State != leak.Leaking || !strings.Contains(got.Leak.Reason, "tokens") || got.Probe.Steps != 3 {
 		t.Errorf("leak %+v, probe %+v", got.Leak, got.Probe)

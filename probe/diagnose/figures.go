@@ -11,10 +11,6 @@ import (
 func figures(b trainer.Burst, shape *trainer.Shape, why string) *Figures {
 	f := &Figures{Outcome: b.Result.Outcome, Shape: shape, ShapeWhy: why, Steps: len(b.Summary.Steps), Shapes: len(b.Summary.Shapes),
 		TokensPerSecond: b.Summary.Figures.TokensPerSecond, PeakBytes: b.Summary.Figures.PeakBytes, FootprintBytes: b.Summary.Figures.FootprintBytes}
-	if shape != nil {
-		s := trainer.Shape{Batch: shape.Batch, Width: shape.Width}
-		f.Shape = &s
-	}
 	if r := b.Summary.Ready; r != nil {
 		f.LoadSeconds = trainer.Some(r.LoadSeconds)
 	}
