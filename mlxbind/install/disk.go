@@ -3,6 +3,7 @@ package install
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -40,6 +41,17 @@ func checkSpace(home string, need int64) error {
 
 func errDiskFull(text string) *Error {
 	return &Error{Code: DiskFull, Text: text, Fix: "free some space, or set MLXDYNO_HOME to a directory on a larger disk, then run mlxdyno setup again"}
+}
+
+// tryWriting finds out whether dir takes a few megabytes more.
+func tryWriting(dir string) error {
+	file, err := os.CreateTemp(dir, "space-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	_, err = file.Write(make([]byte, 8<<20))
+	return errors.Join(err, file.Close())
 }
 
 // diskFull reports whether a program's words mean that a file could not grow.

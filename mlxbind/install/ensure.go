@@ -248,7 +248,7 @@ func (s *setup) install(ctx context.Context) (made *stamp, err error) {
 				return "", err
 			}
 		}
-		python, err = findPython(ctx, s.o.Python)
+		python, err = findPython(ctx, s.o.Python, installerDirs())
 		return python.version() + " at " + python.Executable, err
 	})
 	if err != nil {
@@ -272,8 +272,9 @@ func (s *setup) install(ctx context.Context) (made *stamp, err error) {
 		err := runCommand(ctx, command{argv: []string{python.Executable, "-m", "venv", made.Root}, env: Env{}.Environ(), log: s.log})
 		var failed *failure
 		if errors.As(err, &failed) {
-			if diskFull(failed.said) {
-				return "", errDiskFull("the disk ran full while the environment was created")
+			// venv keeps to itself what its pip said.
+			if err := tryWriting(made.Root); err != nil {
+				return "", err
 			}
 			return "", &Error{Code: NoVenv, Text: python.Executable + " could not create a virtual environment", Err: err,
 				Fix: fmt.Sprintf("repair that Python (Debian and Ubuntu: sudo apt install python3.%d-venv), or name another: mlxdyno setup --python PATH", python.Version[1])}

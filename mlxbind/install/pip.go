@@ -119,6 +119,9 @@ func classifyPip(bad []string, cause error) *Error {
 					line = later
 				}
 			}
+			if _, cause, ok := strings.Cut(line, "connection broken by "); ok {
+				line = cause
+			}
 			return &Error{Code: m.code, Text: fmt.Sprintf("%s (%s)", m.text, clip(strings.TrimPrefix(line, "ERROR: "), 200)), Fix: m.fix}
 		}
 	}

@@ -80,8 +80,9 @@ func pythonFix(goos string) string {
 	return "install Python 3.11 to 3.14 (Debian and Ubuntu: sudo apt install python3 python3-venv), or name one: mlxdyno setup --python PATH"
 }
 
-// findPython returns the interpreter named, or the best one on this machine.
-func findPython(ctx context.Context, named string) (interpreter, error) {
+// findPython returns the interpreter named, or the best one on PATH and in
+// dirs.
+func findPython(ctx context.Context, named string, dirs []string) (interpreter, error) {
 	if named != "" {
 		path, err := exec.LookPath(named)
 		if err != nil {
@@ -101,7 +102,7 @@ func findPython(ctx context.Context, named string) (interpreter, error) {
 	// that of a system Python of long ago.
 	var first *Error
 	var seen []string
-	for _, path := range pythonCandidates() {
+	for _, path := range pythonCandidates(dirs) {
 		p, err := askPython(ctx, path)
 		if ctx.Err() != nil {
 			return interpreter{}, ctx.Err()
@@ -129,9 +130,18 @@ func findPython(ctx context.Context, named string) (interpreter, error) {
 	return interpreter{}, &Error{Code: NoPython, Text: text, Fix: pythonFix(runtime.GOOS)}
 }
 
+// installerDirs are where installers put a Python that may not be on PATH.
+func installerDirs() []string {
+	dirs := []string{"/opt/homebrew/bin", "/usr/local/bin"}
+	if user, err := os.UserHomeDir(); err == nil {
+		dirs = append(dirs, filepath.Join(user, ".local", "bin"))
+	}
+	return dirs
+}
+
 // pythonCandidates lists interpreters, the preferred version first: on PATH,
-// then where installers put them that do not touch PATH.
-func pythonCandidates() []string {
+// then in dirs.
+func pythonCandidates(dirs []string) []string {
 	var found []string
 	known := map[string]bool{}
 	add := func(path string) {
@@ -143,10 +153,6 @@ func pythonCandidates() []string {
 			known[path] = true
 			found = append(found, path)
 		}
-	}
-	dirs := []string{"/opt/homebrew/bin", "/usr/local/bin"}
-	if user, err := os.UserHomeDir(); err == nil {
-		dirs = append(dirs, filepath.Join(user, ".local", "bin"))
 	}
 	for _, name := range []string{"python3.13", "python3.12", "python3.11", "python3.14", "python3", "python"} {
 		if path, err := exec.LookPath(name); err == nil {
