@@ -64,11 +64,3 @@ func modelDir(t testing.TB) string {
 	}
 	return model.dir
 }
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if model.dir != "" {
-		os.RemoveAll(model.dir)
-	}
-	os.Exit(code)
-}
