@@ -166,8 +166,7 @@ func notRead[T any](title string, v probe.Value[T]) probe.Finding {
 }
 
 func percent(share float64) string {
-	switch {
-	case share < 0.0995:
+	if share < 0.0995 {
 		return fmt.Sprintf("%.1f %%", 100*share)
 	}
 	return fmt.Sprintf("%.0f %%", 100*share)

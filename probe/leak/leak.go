@@ -30,7 +30,7 @@ type Verdict struct {
 	State      State   `json:"state"`
 	BytesAStep float64 `json:"bytes_a_step"` // growth a step; 0 unless State is Leaking
 	IsExact    bool    `json:"is_exact"`     // every repeat grew by the same bytes; else BytesAStep is the median
-	From       int     `json:"from_step"`    // first step, counted from 0, whose successor shows the growth
+	From       int     `json:"from_step"`    // of a leak: the step, counted from 0, after which each reading is higher
 	Steps      int     `json:"steps"`        // readings judged, warm-up not counted
 	Reason     string  `json:"reason"`       // what was seen, in a sentence
 }
@@ -60,8 +60,10 @@ func Exact(active []int64, period int) Verdict {
 	}
 	v := judge(phase[WarmUp:])
 	v.Steps = len(phase) - WarmUp
-	v.BytesAStep /= float64(period)
-	v.From = (v.From+WarmUp)*period + period - 1
+	if v.State == Leaking {
+		v.BytesAStep /= float64(period)
+		v.From = (v.From+WarmUp)*period + period - 1
+	}
 	return v
 }
 
