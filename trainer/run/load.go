@@ -150,7 +150,6 @@ func (r *Report) tell(past history, kept *keeper) {
 	r.Segments = past.segments
 	for i := range r.Segments {
 		kept.fill(&r.Segments[i])
-		r.StepsDone = max(r.StepsDone, r.Segments[i].FromStep)
 		if s := r.Segments[i]; i > 0 && r.Segments[i-1].planned() && s.FromStep > r.Segments[i-1].FromStep {
 			r.Reloads++
 		}

@@ -68,31 +68,38 @@ func hopeless(k trainer.FailKind) bool {
 	return k == trainer.FailData || k == trainer.FailConfig || k == trainer.FailNonFinite
 }
 
+// afterOOM makes the configuration smaller. A death that merely looks like want
+// of memory may be somebody's kill: unless it comes again it changes nothing
+// that moves a loss.
 func afterOOM(e ending, p Policy) decision {
-	proven := !e.result.SuspectedOOM
-	smaller := !p.KeepBatch && e.saved == 0 && (proven || e.tries > 0)
-	if change := ease(e.config, smaller); change != nil {
-		change.Why = "the worker " + ended(e.result)
-		return decision{action: backOff, why: change.Why, change: change}
+	why := "the worker " + ended(e.result)
+	firm := !e.result.SuspectedOOM || e.tries > 0
+	if change := ease(e.config, firm, !p.KeepBatch && e.saved == 0); change != nil {
+		change.Why = why
+		return decision{action: backOff, why: why, change: change}
 	}
-	if !proven && e.tries < p.MaxRetries {
-		return decision{action: tryAgain, why: "the worker " + ended(e.result)}
+	if e.result.SuspectedOOM && e.tries < p.MaxRetries {
+		return decision{action: tryAgain, why: why}
 	}
 	return decision{action: giveUp, failure: failureOf(e.result)}
 }
 
 // ease returns the next change that makes c need less memory, mildest first:
-// no cache, recomputed activations, and, where smaller allows it, a smaller
-// batch with as many rows behind every update as before. Nil means that there
-// is none left.
-func ease(c trainer.Config, smaller bool) *BackOff {
+// no cache, and then, if the cause is firm, recomputed activations and, where
+// smaller allows it, a smaller batch with as many rows behind every update as
+// before. Nil means that there is none left. Activations are not recomputed
+// under dropout: MLX draws other masks the second time, and the gradients
+// would not belong to the loss.
+func ease(c trainer.Config, firm, smaller bool) *BackOff {
 	switch {
 	case c.Plan.CacheLimit.IsSet && c.Plan.CacheLimit.Bytes > 0:
 		b := &BackOff{Knob: "cache-limit", From: c.Plan.CacheLimit.String(), To: trainer.LimitOf(0).String()}
 		c.Plan.CacheLimit = trainer.LimitOf(0)
 		b.Config = c
 		return b
-	case !c.Plan.Checkpointing:
+	case !firm:
+		return nil
+	case !c.Plan.Checkpointing && c.Quality.Dropout == 0:
 		c.Plan.Checkpointing = true
 		return &BackOff{Knob: "grad-checkpoint", From: "false", To: "true", Config: c}
 	case smaller && c.Plan.Batch > 1:

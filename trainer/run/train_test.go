@@ -152,7 +152,8 @@ func TestRecovery(t *testing.T) {
 		{"out of memory later", times(1, 8, result(trainer.OOM)), StateFinished, 2, []string{"back-off.grad-checkpoint"}},
 		{"out of memory for good", times(9, 8, result(trainer.OOM)), StateFailed, 2, []string{"back-off.grad-checkpoint"}},
 		{"the worker's own word", times(1, 8, failed(trainer.FailOOM)), StateFinished, 2, []string{"back-off.grad-checkpoint"}},
-		{"suspected", times(2, 8, suspected), StateFinished, 3, []string{"back-off.grad-checkpoint", "retry"}},
+		{"suspected", times(2, 8, suspected), StateFinished, 3, []string{"retry", "back-off.grad-checkpoint"}},
+		{"suspected once", times(1, 8, suspected), StateFinished, 2, []string{"retry"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -215,6 +216,11 @@ func TestSmallerBatchKeepsRowsAndUpdates(t *testing.T) {
 		t.Errorf("%s with %+v, %+v", r.State, c.Plan, c.Schedule)
 	}
 	wantWhole(t, p.Dir, 120)
+
+	p = plan(t, "dropout", "0.1") // under which activations cannot be recomputed
+	if r, obs := must(t, context.Background(), p, &sim{fate: times(1, 1, result(trainer.OOM))}); !slices.Equal(obs.codes(), []string{"back-off.batch-size"}) || r.Config.Plan.Checkpointing {
+		t.Errorf("with dropout: %v", obs.codes())
+	}
 
 	p = plan(t, "grad-checkpoint", "true")
 	p.Policy.KeepBatch = true
