@@ -227,26 +227,3 @@ func TestAvailable(t *testing.T) {
 		})
 	}
 }
-
-func TestRoom(t *testing.T) {
-	bytes := func(n int64) probe.Value[int64] { return probe.Known(n, "test") }
-	cases := []struct {
-		name     string
-		snapshot probe.Snapshot
-		want     string
-		bytes    int64
-	}{
-		{"others hold memory", probe.Snapshot{Memory: probe.Memory{TotalBytes: bytes(96), AvailableBytes: bytes(50)}}, LimitAvailable, 50},
-		{"group nearly full", probe.Snapshot{Memory: probe.Memory{TotalBytes: bytes(96), AvailableBytes: bytes(50)},
-			Cgroup: &probe.Cgroup{LimitBytes: bytes(40), UsageBytes: bytes(30)}}, LimitAvailable, 10},
-		{"used card", probe.Snapshot{GPU: probe.GPU{Kind: "cuda", MemoryBytes: bytes(80), UsedBytes: bytes(20)}}, LimitGPU, 60},
-		{"nothing known", probe.Snapshot{}, "", 0},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			if got := Room(c.snapshot, config(nil)); got.Name != c.want || got.Bytes.Or(0) != c.bytes {
-				t.Errorf("%+v, want %s of %d", got, c.want, c.bytes)
-			}
-		})
-	}
-}

@@ -21,6 +21,7 @@ func TestRoomIsTheTightest(t *testing.T) {
 	}{
 		{"other programs hold a part", probe.Snapshot{Memory: ram}, trainer.Config{}, LimitAvailable, 60},
 		{"a cgroup is tighter", probe.Snapshot{Memory: ram, Cgroup: &probe.Cgroup{LimitBytes: known(8)}}, trainer.Config{}, LimitCgroup, 8},
+		{"a cgroup is nearly full", probe.Snapshot{Memory: ram, Cgroup: &probe.Cgroup{LimitBytes: known(8), UsageBytes: known(5)}}, trainer.Config{}, LimitAvailable, 3},
 		{"a configured limit is tighter", probe.Snapshot{Memory: ram}, limited, LimitConfigured, 20},
 		{"the working set is tighter", probe.Snapshot{Memory: ram, GPU: probe.GPU{Kind: "metal", WorkingSetBytes: known(50)}}, trainer.Config{}, LimitWorkingSet, 50},
 		{"a card has its own memory", probe.Snapshot{Memory: ram, GPU: probe.GPU{Kind: "cuda", MemoryBytes: known(141), UsedBytes: known(41)}}, trainer.Config{}, LimitGPU, 100},
