@@ -42,7 +42,7 @@ func (f *failure) Unwrap() error { return f.err }
 // runCommand runs c to its end. When ctx ends, the group gets SIGINT, at which
 // pip and compilers remove their temporary files, and SIGKILL after a while.
 func runCommand(ctx context.Context, c command) error {
-	said := &tail{limit: 4096}
+	said := &tail{limit: 1500}
 	var stderr io.Writer = said
 	if c.log != nil {
 		stderr = io.MultiWriter(said, c.log)

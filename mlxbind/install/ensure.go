@@ -71,7 +71,7 @@ type Report struct {
 // environment that was there before is then as it was.
 func Ensure(ctx context.Context, o Options) (Env, Report, error) {
 	began := time.Now()
-	s := &setup{o: o}
+	s := &setup{o: o, report: Report{Stages: []Stage{}}}
 	env, err := s.run(ctx)
 	s.report.Seconds = time.Since(began).Seconds()
 	if err != nil {
@@ -98,17 +98,19 @@ func (s *setup) run(ctx context.Context) (Env, error) {
 	if err == nil && !s.o.Force {
 		return s.nothingToDo(old), nil
 	}
-	if err != nil && !isNotReady(err) {
+	var not *NotReadyError
+	switch {
+	case err == nil && s.o.Check:
+		return s.nothingToDo(old), nil
+	case err == nil:
+		s.report.State = Ready
+	case !errors.As(err, &not):
 		return Env{}, err
-	}
-	if s.o.Check {
-		if err == nil {
-			return s.nothingToDo(old), nil
-		}
-		var not *NotReadyError
-		errors.As(err, &not)
+	default:
 		s.report.State = not.State
-		return Env{}, err
+		if s.o.Check {
+			return Env{}, err
+		}
 	}
 
 	if err := os.MkdirAll(filepath.Join(s.o.Home, "tmp"), 0o755); err != nil {
@@ -126,8 +128,8 @@ func (s *setup) run(ctx context.Context) (Env, error) {
 		return s.nothingToDo(old), nil
 	case err == nil:
 		s.report.Before = "it was to be made anew"
-	case isNotReady(err):
-		s.report.Before = err.Error()
+	case errors.As(err, &not):
+		s.report.Before = not.Error()
 	default:
 		return Env{}, err
 	}
@@ -394,8 +396,3 @@ func (s *setup) progress(p Progress) {
 }
 
 func (s *setup) note(text string) { s.report.Notes = append(s.report.Notes, text) }
-
-func isNotReady(err error) bool {
-	var not *NotReadyError
-	return errors.As(err, &not)
-}

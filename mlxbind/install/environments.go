@@ -54,11 +54,14 @@ func escapeGlob(path string) string {
 // for the next time.
 func removeEnvironments(home, keep string) int {
 	n := 0
+	kept, _ := os.Stat(keep)
 	for _, root := range environments(home) {
-		if root != keep {
-			removeEnvironment(root)
-			n++
+		// The same directory may have two names.
+		if info, err := os.Stat(root); err == nil && kept != nil && os.SameFile(info, kept) {
+			continue
 		}
+		removeEnvironment(root)
+		n++
 	}
 	return n
 }
@@ -88,7 +91,10 @@ func (s *setup) lock(ctx context.Context) (unlock func(), err error) {
 	lock := flock.New(path)
 	got, err := lock.TryLock()
 	if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+		if told := (*Error)(nil); errors.As(explainWrite(s.o.Home, err), &told) {
+			return nil, told
+		}
+		return nil, &Error{Code: Unwritable, Text: path + " cannot be locked", Fix: "set MLXDYNO_HOME to a directory on a local disk", Err: err}
 	}
 	if !got {
 		holder := "another process"

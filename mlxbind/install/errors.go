@@ -6,20 +6,20 @@ import "fmt"
 type Code string
 
 const (
-	NoPython           Code = "no-python"          // none found, or none of a version that will do
-	NoVenv             Code = "no-venv"            // this Python cannot make virtual environments
-	NoCompiler         Code = "no-compiler"        // none found
-	CompileFailed      Code = "compile-failed"     // found, but it failed
-	RegistryOutOfReach Code = "registry-no-answer" // the package registry did not answer
-	PackageNotFound    Code = "package-not-found"  // it answered, and has no such wheel for this platform
-	PipFailed          Code = "pip-failed"         // any other failure of pip
-	DiskFull           Code = "disk-full"          // too little space, or a quota or size limit
-	Busy               Code = "busy"               // another set-up is running
-	Unsupported        Code = "unsupported"        // a version or a platform that will not do
-	Unwritable         Code = "home-not-writable"  // Home cannot be written
-	Quarantined        Code = "quarantined"        // macOS refuses to load the library
-	SelfTestFailed     Code = "self-test-failed"   // installed, but does not compute
-	Interrupted        Code = "interrupted"        // the context ended
+	NoPython           Code = "no-python"             // none found, or none of a version that will do
+	NoVenv             Code = "no-venv"               // this Python cannot make virtual environments
+	NoCompiler         Code = "no-compiler"           // none found
+	CompileFailed      Code = "compile-failed"        // found, but it failed
+	RegistryOutOfReach Code = "registry-out-of-reach" // the package registry did not answer
+	PackageNotFound    Code = "package-not-found"     // it answered, and has no such wheel for this platform
+	PipFailed          Code = "pip-failed"            // any other failure of pip
+	DiskFull           Code = "disk-full"             // too little space, or a quota or size limit
+	Busy               Code = "busy"                  // another set-up is running
+	Unsupported        Code = "unsupported"           // a version or a platform that will not do
+	Unwritable         Code = "home-not-writable"     // Home cannot be written
+	Quarantined        Code = "quarantined"           // macOS refuses to load the library
+	SelfTestFailed     Code = "self-test-failed"      // installed, but does not compute
+	Interrupted        Code = "interrupted"           // the context ended
 )
 
 // Error is why Ensure failed, for a person: what failed and why (Text), and

@@ -26,6 +26,7 @@ func TestClassifyPip(t *testing.T) {
 		{"time-out in the middle", "pip._vendor.urllib3.exceptions.ReadTimeoutError: HTTPSConnectionPool(host='index', port=443): Read timed out.", RegistryOutOfReach, ""},
 		{"proxy asks for a password", "ERROR: HTTP error 407 while getting https://index/x.whl", RegistryOutOfReach, ""},
 		{"server error", "ERROR: 503 Server Error: Service Unavailable for url: https://index/simple/mlx/", RegistryOutOfReach, ""},
+		{"firewall", "WARNING: Retrying after connection broken by 'NewConnectionError(': [Errno 13] Permission denied')'", RegistryOutOfReach, ""},
 		{"certificate", "WARNING: Retrying after connection broken by 'SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed'))'", RegistryOutOfReach, "CERTIFICATE"},
 		{"no such wheel", "ERROR: Could not find a version that satisfies the requirement mlx-metal==0.32.4 (from versions: none)\nERROR: No matching distribution found for mlx-metal==0.32.4", PackageNotFound, "(No matching distribution found for mlx-metal==0.32.4)"},
 		{"disk full", "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", DiskFull, ""},

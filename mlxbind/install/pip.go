@@ -87,8 +87,8 @@ func (w *pipWatch) line(line string) {
 }
 
 // What pip says, and what it means; the first that matches any line counts.
-// The order matters: a registry that cannot be reached makes pip say that it
-// found no version, too.
+// The order matters: of a registry that cannot be reached pip also says that
+// it has no version, and a firewall may deny permission.
 var pipMeanings = []struct {
 	code      Code
 	text, fix string
@@ -96,13 +96,13 @@ var pipMeanings = []struct {
 }{
 	{DiskFull, "the disk ran full while packages were installed", "free some space (`pip cache purge` frees pip's own), then run mlxdyno setup again",
 		regexp.MustCompile(`No space left on device|Disk quota exceeded|File too large|Errno (28|122|69|27)\]`)},
-	{Unwritable, "pip may not write where the environment is to be", "make the directory writable, or set MLXDYNO_HOME to one that is",
-		regexp.MustCompile(`Permission denied|Read-only file system|Errno (13|30)\]`)},
 	{RegistryOutOfReach, "the package registry's certificate was not accepted", "check the system's clock and pip's `cert` setting (pip config list), then run mlxdyno setup again",
 		regexp.MustCompile(`CERTIFICATE_VERIFY_FAILED|SSLError|SSLCertVerificationError`)},
 	{RegistryOutOfReach, "the package registry could not be reached", "check the network and pip's index and proxy settings (pip config list), then run mlxdyno setup again",
 		regexp.MustCompile(`connection broken by|NewConnectionError|ConnectTimeout|ReadTimeout|Read timed out|ProxyError|NameResolutionError|Temporary failure in name resolution|Failed to establish a new connection|Max retries exceeded|Connection (reset|refused|aborted)|IncompleteRead|[Ii]ncomplete-download|IncompleteDownloadError|(40[137]|5\d\d) (Client|Server) Error|HTTP error (40[137]|5\d\d)|Could not fetch URL`)},
-	{PackageNotFound, "the registry has no wheel of a package for this platform and Python", "use Python 3.11 to 3.14 on macOS 14 or later (Apple silicon) or Linux with glibc 2.35 or later; if pip is set to use an index of your own, it must have this version",
+	{Unwritable, "pip may not write where the environment is to be", "make the directory writable, or set MLXDYNO_HOME to one that is",
+		regexp.MustCompile(`Permission denied|Read-only file system|Errno (13|30)\]`)},
+	{PackageNotFound, "the registry has no wheel of a package for this platform and Python", "use macOS 14 or later on Apple silicon, or Linux with glibc 2.35 or later; if pip is set to use an index of your own, that index must have this version",
 		regexp.MustCompile(`No matching distribution found|Could not find a version|is not a supported wheel`)},
 }
 

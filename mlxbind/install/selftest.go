@@ -73,7 +73,7 @@ func selfTest(ctx context.Context, e Env, log io.Writer) (SelfTest, error) {
 		env = append(env, "PYTHONDONTWRITEBYTECODE=1") // leave the user's own as it is
 	}
 	err = runCommand(ctx, command{
-		argv: []string{e.Python, "-c", selfTestScript, "selftest", e.BLASLibrary}, env: env, log: log, extra: w,
+		argv: []string{e.Python, "-c", selfTestScript, "selftest", e.BLASLibrary, e.Backend}, env: env, log: log, extra: w,
 	})
 	w.Close()
 	said := <-read

@@ -11,7 +11,7 @@ import traceback
 
 os.set_inheritable(3, False)
 out = os.fdopen(3, "w")
-blas_library = sys.argv[2] if len(sys.argv) > 2 else ""
+blas_library, backend = sys.argv[2:4]  # each may be empty: not known
 checks = []
 
 
@@ -62,6 +62,12 @@ def versions_agree():
     for name, version in backends.items():
         require(version == front, f"mlx is {front}, {name} is {version}")
     return front
+
+
+def device():
+    name = str(mx.default_device())
+    require(backend in ("", "cpu") or "gpu" in name, f"MLX for {backend} finds no GPU and would use {name}")
+    return name
 
 
 def matmul():
@@ -147,6 +153,7 @@ def speed():
 
 if check("import mlx", import_mlx):
     check("versions agree", versions_agree)
+    check("device", device)
     check("matrix product", matmul)
     check("gradient", gradient)
     check("quantization", quantization)
