@@ -1,6 +1,7 @@
 package report
 
 import (
+	"flag"
 	"io"
 	"reflect"
 	"testing"
@@ -19,6 +20,11 @@ import (
 // TestAnyDocument renders documents that hold anything, non-finite numbers and
 // hostile text included: none may break the layout.
 func TestAnyDocument(t *testing.T) {
+	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
+		if err := checks.Value.Set("30"); err != nil { // each document is large
+			t.Fatal(err)
+		}
+	}
 	t.Run("doctor", rapid.MakeCheck(anyDocument(func(w io.Writer, r diagnose.Report, s Style) error { return Doctor(w, r, s) })))
 	t.Run("tune", rapid.MakeCheck(anyDocument(func(w io.Writer, r tuner.Report, s Style) error { return Tune(w, r, s) })))
 	t.Run("train", rapid.MakeCheck(anyDocument(func(w io.Writer, r run.Report, s Style) error { return Train(w, r, s) })))

@@ -54,8 +54,7 @@ func JSON(w io.Writer, document any) error {
 //go:embed schema/*.schema.json
 var Schemas embed.FS
 
-// Validate checks a document against the schema of that name: doctor, tune,
-// train, setup, runs, snapshot or error.
+// Validate checks a document against the schema of that name, such as doctor.
 func Validate(name string, document []byte) error {
 	schema, err := compiled(name)
 	if err != nil {

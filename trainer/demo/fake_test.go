@@ -226,3 +226,25 @@ func TestShapesHaveNamesOfTheirOwn(t *testing.T) {
 		}
 	}
 }
+
+// FuzzFollow reads anything that a program may print.
+func FuzzFollow(f *testing.F) {
+	f.Add(`{"stage":"a","detail":"b"}` + "\n" + `{"result":{"base":{"loss":1}}}`)
+	f.Add("noise\n{}\n{\"result\":null}\n[1]\n")
+	f.Add(`{"result":{"base":{"loss":"1"}}}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		said := 0
+		o := Options{Progress: func(stage, _ string) {
+			if said++; stage == "" {
+				t.Error("progress without a stage")
+			}
+		}}
+		r := strings.NewReader(text)
+		if _, stage := o.follow(r); (stage == "") != (said == 0) {
+			t.Errorf("%d stages were reported, the last is %q", said, stage)
+		}
+		if r.Len() > 0 {
+			t.Errorf("%d bytes were not read: the writer would block", r.Len())
+		}
+	})
+}
