@@ -142,7 +142,10 @@ func (h *history) apply(kind string, at time.Time, data json.RawMessage) error {
 func (s *Segment) end(r endRecord) {
 	s.Outcome, s.Reason = r.Result.Outcome, r.Reason
 	s.SuspectOOM, s.Evidence, s.Failure = r.Result.SuspectedOOM, r.Result.Evidence, r.Result.Failure
-	s.ExitCode, s.Signal, s.LogTail = r.Result.ExitCode, r.Result.Signal, r.Result.LogTail
+	s.ExitCode, s.Signal = r.Result.ExitCode, r.Result.Signal
+	if !s.Outcome.Good() {
+		s.LogTail = r.Result.LogTail
+	}
 	s.Seconds = trainer.Some(r.Result.Elapsed.Seconds())
 	s.LastStep = max(s.FromStep, r.Result.LastStep)
 }

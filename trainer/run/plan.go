@@ -1,7 +1,9 @@
 package run
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -112,7 +114,7 @@ func subjectChanges(was, is Identity) []Change {
 // of the losses, no more.
 func groundChanges(was, is Identity) []Change {
 	var out []Change
-	for _, name := range sortedKeys(was.Versions) {
+	for _, name := range slices.Sorted(maps.Keys(was.Versions)) {
 		differ(&out, name, was.Versions[name], is.Versions[name])
 	}
 	differ(&out, "BLAS", was.BLAS, is.BLAS)
@@ -130,33 +132,20 @@ func differ(out *[]Change, what, was, is string) {
 	}
 }
 
-func sortedKeys(m map[string]string) []string {
-	var keys []string
-	for k := range m {
-		keys = append(keys, k)
+// with returns id with every field that is known to other taken from it.
+func (id Identity) with(other Identity) Identity {
+	versions := maps.Clone(id.Versions)
+	if versions == nil {
+		versions = map[string]string{}
 	}
-	slices.Sort(keys)
-	return keys
-}
-
-// learn adds what a worker says of itself to what is known.
-func (id Identity) learn(h trainer.Hello) Identity {
-	versions := map[string]string{}
-	for k, v := range h.Versions {
-		versions[k] = v
-	}
-	for k, v := range id.Versions {
-		versions[k] = v
-	}
+	maps.Copy(versions, other.Versions)
 	id.Versions = versions
-	if id.BLAS == "" {
-		id.BLAS = h.BLAS
+	id.Model, id.Data, id.BLAS = cmp.Or(other.Model, id.Model), cmp.Or(other.Data, id.Data), cmp.Or(other.BLAS, id.BLAS)
+	if other.Threads.Known() {
+		id.Threads = other.Threads
 	}
-	if !id.Threads.Known() {
-		id.Threads = h.Threads
-	}
-	if id.Device == (trainer.Device{}) {
-		id.Device = h.Device
+	if other.Device != (trainer.Device{}) {
+		id.Device = other.Device
 	}
 	return id
 }

@@ -75,7 +75,7 @@ type Segment struct {
 	Failure    *trainer.Failure     `json:"failure,omitempty"`
 	ExitCode   trainer.Opt[int]     `json:"exit_code,omitzero"`
 	Signal     string               `json:"signal,omitempty"`
-	LogTail    string               `json:"log_tail,omitempty"`
+	LogTail    string               `json:"log_tail,omitempty"` // unless it ended well
 	PeakBytes  trainer.Opt[int64]   `json:"peak_bytes,omitzero"`
 	Load       trainer.Opt[float64] `json:"load_seconds,omitzero"`
 	Device     *trainer.Device      `json:"device,omitempty"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/checkpoint"
@@ -41,6 +42,7 @@ func (t *training) segment(ctx context.Context, from *trainer.CheckpointRef) (_ 
 		end.Reason = "interrupt"
 	}
 	if err != nil {
+		_ = t.record(didEnd, end) // the error matters more, and may be that nothing can be written
 		return result, asked, fmt.Errorf("supervise %s: %w", t.plan.Engine.Name(), err)
 	}
 	return result, asked, t.record(didEnd, end)
@@ -77,19 +79,31 @@ func (t *training) take(e trainer.Event) (reload bool, err error) {
 	return reload, nil
 }
 
-// meet compares a worker with those before it, and remembers the first.
+// meet compares a worker with those before it, and keeps in run.json what it
+// is the first to tell.
 func (t *training) meet(h trainer.Hello) error {
-	for _, c := range groundChanges(t.spec.Identity, identityOf(h)) {
-		if err := t.note(Note{Code: "worker.changed", Text: c.String() + ": the last digits of the losses may differ from an uninterrupted run"}); err != nil {
+	if err := t.noteChanges("worker.changed", identityOf(h)); err != nil {
+		return err
+	}
+	known := identityOf(h).with(t.spec.Identity)
+	if reflect.DeepEqual(known, t.spec.Identity) {
+		return nil
+	}
+	t.spec.Identity = known
+	return writeSpec(t.dir, t.spec)
+}
+
+// noteChanges notes once what differs from the ground on which the training
+// stood so far.
+func (t *training) noteChanges(code string, is Identity) error {
+	changes := groundChanges(t.ground, is)
+	t.ground = t.ground.with(is)
+	for _, c := range changes {
+		if err := t.note(Note{Code: code, Text: c.String() + ": the last digits of the losses may differ from an uninterrupted run"}); err != nil {
 			return err
 		}
 	}
-	known := t.spec.Identity
-	if known.Device != (trainer.Device{}) {
-		return nil
-	}
-	t.spec.Identity = known.learn(h)
-	return writeSpec(t.dir, t.spec)
+	return nil
 }
 
 // segmentEnd is the step at which a worker process that starts after step ends:

@@ -43,13 +43,13 @@ func train(ctx context.Context, p Plan, obs Observer, supervise supervise) (Repo
 	t.supervise = supervise
 	err = t.segments(ctx)
 	if err != nil {
-		err = t.explain(err)
+		err = explain(t.dir, fmt.Errorf("train: %w", err))
 		// The record may fail for the same reason; the error is told either way.
 		_ = t.finish(finishRecord{State: StateFailed, Failure: &Failure{Text: err.Error()}})
 	}
 	report, loadErr := load(t.dir, false)
 	if err != nil && loadErr == nil {
-		report.State = StateFailed
+		report.State, report.Failure = StateFailed, &Failure{Text: err.Error()}
 	}
 	return report, errors.Join(err, loadErr, t.close())
 }
@@ -64,6 +64,7 @@ type training struct {
 
 	spec    Spec
 	config  trainer.Config // in force
+	ground  Identity       // on which it stood last
 	next    int            // number of the next segment
 	lock    *lock
 	journal *journal.Journal
@@ -83,7 +84,7 @@ func begin(ctx context.Context, p Plan, obs Observer) (_ *training, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, t.close())
+			err = errors.Join(explain(dir, err), t.close())
 		}
 	}()
 	if p.Resume {
@@ -116,8 +117,9 @@ func (t *training) create(ctx context.Context) error {
 	t.config = c.Config
 	t.spec = Spec{Schema: SpecSchema, Created: t.now(), Config: c.Config, ConfigKey: c.Config.Key(), Origins: c.Origins, Tokens: t.plan.Tokens,
 		Identity: t.plan.Identity, Expected: t.plan.Expected, GuardBytes: t.plan.GuardBytes, Publish: publish}
+	t.ground = t.spec.Identity
 	if err := create(t.dir, t.spec); err != nil {
-		return t.explain(err)
+		return err
 	}
 	if err := t.open(); err != nil {
 		return err
@@ -170,10 +172,9 @@ func (t *training) reopen(ctx context.Context) (err error) {
 	if err := t.open(); err != nil {
 		return err
 	}
-	for _, c := range groundChanges(t.spec.Identity, t.plan.Identity) {
-		if err := t.note(Note{Code: "resume.changed", Text: c.String() + ": the last digits of the losses may differ from an uninterrupted run"}); err != nil {
-			return err
-		}
+	t.ground = t.spec.Identity
+	if err := t.noteChanges("resume.changed", t.plan.Identity); err != nil {
+		return err
 	}
 	if err := checkpoint.Sweep(t.path(checkpointsName)); err != nil {
 		return err
@@ -331,14 +332,18 @@ func (t *training) note(n Note) error {
 	return nil
 }
 
-// explain adds to an error of ours what is kept and what to do.
-func (t *training) explain(err error) error {
+// explain adds to an error that came of a full disk what is kept and what to do.
+func explain(dir string, err error) error {
 	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
-		if errors.Is(err, full) {
-			return fmt.Errorf("train: %w; the training is stopped and its newest checkpoint kept: make room, then %s", err, resumeCommand(t.dir))
+		if !errors.Is(err, full) {
+			continue
 		}
+		if _, none := os.Stat(filepath.Join(dir, specName)); none != nil {
+			return fmt.Errorf("%w; nothing was begun: make room, then try again", err)
+		}
+		return fmt.Errorf("%w; the training is stopped and its newest checkpoint kept: make room, then %s", err, resumeCommand(dir))
 	}
-	return fmt.Errorf("train: %w", err)
+	return err
 }
 
 func stepsOf(ref *trainer.CheckpointRef) int {
