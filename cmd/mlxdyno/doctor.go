@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mlxdyno/mlxdyno/mlxbind/install"
+	"github.com/mlxdyno/mlxdyno/probe"
+	"github.com/mlxdyno/mlxdyno/probe/check"
+	"github.com/mlxdyno/mlxdyno/probe/diagnose"
+	"github.com/mlxdyno/mlxdyno/probe/model"
+	"github.com/mlxdyno/mlxdyno/report"
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/data"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) doctorCommand() *cobra.Command {
+	var (
+		quick, thenTune, thenTrain bool
+		burst                      time.Duration
+		failOn, snapshotFile       string
+		wishes                     *wishFlags
+		training                   *trainingFlags
+	)
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Say what is wrong on this machine, with this model and this data",
+		Long: strings.TrimSpace(`
+Reads the machine, the MLX installation, the model's files and the data, runs a
+short instrumented burst of training, and reports what is wrong, why, on what
+evidence, and what to do. Without --model and --data it looks at the machine only.
+
+--tune goes on to search for the best stable configuration, --train goes on to
+train with it as well.`),
+		Example: "  mlxdyno doctor --model ./Llama-3.2-1B --data ./my-data\n  mlxdyno doctor --quick",
+		Args:    cobra.NoArgs,
+	}
+	knobs := addKnobFlags(cmd)
+	f := cmd.Flags()
+	f.BoolVar(&quick, "quick", false, "read only, run no burst")
+	f.BoolVar(&thenTune, "tune", false, "go on with tune")
+	f.BoolVar(&thenTrain, "train", false, "go on with tune and training, as train --auto does")
+	f.DurationVar(&burst, "burst", 20*time.Second, "time for the burst")
+	f.StringVar(&failOn, "fail-on", "fail", "what makes the exit status 1: fail or warn")
+	f.StringVar(&snapshotFile, "snapshot", "", "diagnose from a saved snapshot `FILE` instead of this machine")
+	wishes, training = addWishFlags(cmd), addTrainingFlags(cmd)
+	_ = cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions([]string{"fail", "warn"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.MarkFlagsMutuallyExclusive("quick", "tune")
+	cmd.MarkFlagsMutuallyExclusive("quick", "train")
+	for _, other := range []string{"tune", "train"} {
+		cmd.MarkFlagsMutuallyExclusive("snapshot", other)
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		ctx := cmd.Context()
+		if failOn != "fail" && failOn != "warn" {
+			return usagef("--fail-on: %q is not one of fail, warn", failOn)
+		}
+		settings, _, err := knobs.settings(cmd)
+		if err != nil {
+			return err
+		}
+		if thenTune || thenTrain {
+			return a.chain(ctx, settings, chain{burst: burst, diagnose: true, train: thenTrain, wishes: wishes, training: training})
+		}
+		var snapshot *probe.Snapshot
+		if snapshotFile != "" {
+			if snapshot, err = loadSnapshot(snapshotFile); err != nil {
+				return err
+			}
+			quick = true
+		}
+		r, err := a.diagnose(ctx, settings, snapshot, quick, burst)
+		if err != nil {
+			return err
+		}
+		if err := a.print(r, func() error { return report.Doctor(a.stdout, *r, a.style()) }); err != nil {
+			return err
+		}
+		if !r.Healthy || failOn == "warn" && hasWarning(r) {
+			return reported{statusSubject}
+		}
+		return nil
+	}
+	cmd.AddCommand(a.explainCommand())
+	return cmd
+}
+
+func hasWarning(r *diagnose.Report) bool {
+	for _, f := range r.Findings {
+		if f.Severity == probe.Warn {
+			return true
+		}
+	}
+	return false
+}
+
+func loadSnapshot(path string) (*probe.Snapshot, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, usagef("read snapshot: %v", err)
+	}
+	defer file.Close()
+	s, err := probe.LoadSnapshot(file)
+	if err != nil {
+		return nil, &userError{Code: "snapshot", Message: fmt.Sprintf("%s: %v", path, err), Hint: "take one with mlxdyno doctor --json, member snapshot", Status: statusOurs}
+	}
+	return &s, nil
+}
+
+// diagnose reads what is there, whatever is missing, and reports on it. With a
+// snapshot it reads nothing else.
+func (a *app) diagnose(ctx context.Context, settings trainer.Settings, snapshot *probe.Snapshot, quick bool, budget time.Duration) (*diagnose.Report, error) {
+	q := diagnose.Request{Settings: settings, BurstBudget: budget, Progress: func(text string) { a.progress("%s", text) }}
+	if snapshot != nil {
+		q.Snapshot = *snapshot
+	} else {
+		s, state, err := a.openForDiagnosis(ctx, settings)
+		if err != nil {
+			return nil, err
+		}
+		q.Settings = s.settings
+		q.Snapshot = state
+		if s.set != nil {
+			q.Tokens = s.set.Tokens()
+			q.Batches, q.PaddingGrouped = s.batches()
+		}
+		if !quick && s.set != nil && s.facts != nil {
+			q.Bursts = s.bench()
+		}
+	}
+	r, err := diagnose.Run(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// openForDiagnosis opens as much of a subject as can be; what cannot is a state
+// in the snapshot.
+func (a *app) openForDiagnosis(ctx context.Context, settings trainer.Settings) (*subject, probe.Snapshot, error) {
+	s := &subject{settings: settings, dataPath: settings.Config.Data.Path}
+	var err error
+	if s.home, err = install.Home(); err != nil {
+		return nil, probe.Snapshot{}, err
+	}
+	env, envErr := install.Find(s.home)
+	s.env = env
+	q := probe.Request{Home: s.home, Install: installState(env, envErr), TopProcesses: 8}
+
+	var modelErr error
+	if settings.Config.Model.Path != "" {
+		modelErr = s.openModel()
+		q.ModelPath = s.settings.Config.Model.Path
+	}
+	if s.dataPath != "" {
+		q.Data = &probe.DataState{Path: s.dataPath}
+		switch {
+		case s.facts != nil && envErr == nil:
+			if s.set, err = a.tokenize(ctx, s); err == nil {
+				q.Data = s.dataState()
+			}
+		default:
+			var src *data.Source
+			if src, err = data.Inspect(s.dataPath); err == nil {
+				q.Data.Format, q.Data.Rows, q.Data.Malformed = src.Format, src.Rows, src.Malformed
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, probe.Snapshot{}, ctx.Err()
+		}
+		if err != nil {
+			q.Data.Problem = err.Error()
+		}
+	}
+	state := probe.Collect(ctx, q)
+	var typed *model.Error
+	if errors.As(modelErr, &typed) && (state.Model == nil || state.Model.Problem == "") {
+		state.Model = &probe.ModelState{Path: q.ModelPath, Problem: modelErr.Error()}
+	}
+	return s, state, nil
+}
+
+func (a *app) explainCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "explain CODE",
+		Short:   "Tell the whole story of one finding",
+		Example: "  mlxdyno doctor explain mlx.blas",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			e, ok := check.Explain(args[0])
+			if !ok {
+				return &userError{Code: "usage", Message: fmt.Sprintf("no check has the code %q", args[0]),
+					Hint: "the codes are: " + strings.Join(check.Codes(), ", "), Status: statusOurs}
+			}
+			return a.print(explanation{report.ExplainSchema, e}, func() error { return writeExplanation(a.stdout, e) })
+		},
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return check.Codes(), cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+}
+
+type explanation struct {
+	Schema string `json:"schema"`
+	check.Explanation
+}
+
+func writeExplanation(w io.Writer, e check.Explanation) error {
+	required := ""
+	if e.Required {
+		required = ", required"
+	}
+	_, err := fmt.Fprintf(w, "%s: %s%s\n\n%s\n\nHow it is checked: %s\n\nWhat to do: %s\n", e.Code, e.Story.Title, required, e.Means, e.How, e.Do)
+	if err == nil && len(e.DependsOn) > 0 {
+		_, err = fmt.Fprintf(w, "\nNot judged when one of these explains it: %s\n", strings.Join(e.DependsOn, ", "))
+	}
+	return err
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mlxdyno/mlxdyno/report"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"mlxdyno": main})
+}
+
+// TestScripts runs the command line as a person would. Scripts have a home of
+// their own, which is empty.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("MLXDYNO_HOME", filepath.Join(e.WorkDir, "home"))
+			e.Setenv("HF_HUB_CACHE", filepath.Join(e.WorkDir, "hub"))
+			e.Setenv("LC_ALL", "C.UTF-8")
+			return nil
+		},
+		Cmds: commands,
+	})
+}
+
+// commands are what scripts can do beyond testscript's own.
+var commands = map[string]func(*testscript.TestScript, bool, []string){
+	// schema NAME FILE checks that FILE (or stdout) is one document of that schema.
+	"schema": func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) != 2 {
+			ts.Fatalf("usage: schema NAME FILE")
+		}
+		if err := report.Validate(args[0], []byte(ts.ReadFile(args[1]))); err != nil {
+			ts.Fatalf("%v", err)
+		}
+	},
+	// status N COMMAND… runs a command and checks its exit status.
+	"status": func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) < 2 {
+			ts.Fatalf("usage: status N COMMAND…")
+		}
+		err := ts.Exec(args[1], args[2:]...)
+		got := "0"
+		if err != nil {
+			got = strings.TrimPrefix(err.Error(), "exit status ")
+		}
+		if got != args[0] {
+			ts.Fatalf("%s ended with status %s, want %s", strings.Join(args[1:], " "), got, args[0])
+		}
+	},
+	// truncate FILE N cuts N bytes off the end of a file.
+	"truncate": func(ts *testscript.TestScript, neg bool, args []string) {
+		path := ts.MkAbs(args[0])
+		info, err := os.Stat(path)
+		ts.Check(err)
+		ts.Check(os.Truncate(path, info.Size()-int64(len(args[1]))))
+	},
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/mlxdyno/mlxdyno/mlxbind/install"
+	"github.com/mlxdyno/mlxdyno/probe"
+	"github.com/mlxdyno/mlxdyno/probe/model"
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/data"
+	"github.com/mlxdyno/mlxdyno/trainer/mlxlm"
+	"github.com/mlxdyno/mlxdyno/trainer/worker"
+)
+
+// subject is what a command works on: an environment, a configuration, a model
+// and its text in tokens.
+type subject struct {
+	home     string
+	env      install.Env
+	settings trainer.Settings
+	facts    *model.Facts
+	set      *data.Set
+	dataPath string
+}
+
+// pathLike tells a path from a name on the hub.
+func pathLike(s string) bool {
+	if strings.HasPrefix(s, ".") || filepath.IsAbs(s) {
+		return true
+	}
+	_, err := os.Stat(s)
+	return err == nil || strings.Count(s, "/") != 1
+}
+
+// open makes everything ready that training needs, or says what is not.
+func (a *app) open(ctx context.Context, settings trainer.Settings) (*subject, error) {
+	if err := settings.Config.Validate(); err != nil {
+		return nil, err
+	}
+	s := &subject{settings: settings, dataPath: settings.Config.Data.Path}
+	var err error
+	if s.home, err = install.Home(); err != nil {
+		return nil, err
+	}
+	if err := s.openModel(); err != nil {
+		return nil, err
+	}
+	if s.env, err = install.Find(s.home); err != nil {
+		return nil, err
+	}
+	if s.set, err = a.tokenize(ctx, s); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// openModel finds the model and reads its facts.
+func (s *subject) openModel() error {
+	dir, err := model.Resolve(s.settings.Config.Model.Path)
+	if err != nil {
+		return err
+	}
+	s.settings.Config.Model.Path = dir
+	s.facts, err = model.Read(dir)
+	return err
+}
+
+// tokenize prepares the text, with progress.
+func (a *app) tokenize(ctx context.Context, s *subject) (*data.Set, error) {
+	shown := ""
+	set, err := data.Prepare(ctx, data.Options{
+		Python: s.env.Python, Environ: s.env.Environ(), Versions: s.env.Versions,
+		CacheDir: filepath.Join(s.home, "cache", "tokens"),
+		Progress: func(split string, done, total int) {
+			if split != shown {
+				a.progress("tokenizing %s (%d rows in all)", split, total)
+				shown = split
+			}
+		},
+	}, data.Spec{Path: s.settings.Config.Data.Path, Model: s.settings.Config.Model.Path, MaskPrompt: s.settings.Config.Data.MaskPrompt})
+	if err != nil {
+		return nil, err
+	}
+	if set.Malformed > 0 {
+		a.progress("%d malformed rows are left out; the first: %s", set.Malformed, set.Problems[0])
+	}
+	return set, nil
+}
+
+// engine returns what trains.
+func (s *subject) engine() trainer.Engine {
+	return mlxlm.New(mlxlm.Options{Python: s.env.Python, Environ: s.env.Environ()})
+}
+
+// bench runs bursts.
+func (s *subject) bench() worker.Bench { return worker.Bench{Engine: s.engine()} }
+
+// snapshot reads the machine, with what is known of model and data.
+func (s *subject) snapshot(ctx context.Context) probe.Snapshot {
+	c := s.settings.Config
+	return probe.Collect(ctx, probe.Request{
+		Home: s.home, Install: installState(s.env, nil), ModelPath: c.Model.Path, Data: s.dataState(), TopProcesses: 8,
+	})
+}
+
+// dataState describes the tokenized text in the batches that are configured.
+func (s *subject) dataState() *probe.DataState {
+	if s.set == nil {
+		return nil
+	}
+	c := s.settings.Config
+	st := s.set.Train.Stats(c.Plan.Batch, c.Data.MaxSeqLength, c.Data.GroupByLength)
+	lengths := probe.LengthStats(st)
+	rows := map[string]int{data.Train: len(s.set.Train.Lengths)}
+	for name, split := range map[string]*data.Split{data.Valid: s.set.Valid, data.Test: s.set.Test} {
+		if split != nil {
+			rows[name] = len(split.Lengths)
+		}
+	}
+	return &probe.DataState{Path: s.dataPath, Format: s.set.Format, Rows: rows, Malformed: s.set.Malformed, Lengths: &lengths}
+}
+
+// installState puts an environment, or why there is none, into a snapshot's terms.
+func installState(env install.Env, err error) probe.Install {
+	var notReady *install.NotReadyError
+	switch {
+	case errors.As(err, &notReady):
+		return probe.Install{State: string(notReady.State), Problem: notReady.Reason, Fix: notReady.Fix}
+	case err != nil:
+		return probe.Install{State: "broken", Problem: err.Error(), Fix: "mlxdyno setup"}
+	}
+	return probe.Install{State: "ready", Python: env.Python, PythonVersion: env.PythonVersion, Backend: env.Backend,
+		Versions: env.Versions, BLAS: env.BLAS, Managed: env.Managed}
+}
+
+// batches are the shapes of an epoch as configured, and the share of padding
+// there would be if rows of like length shared batches.
+func (s *subject) batches() ([]trainer.Shape, trainer.Opt[float64]) {
+	c := s.settings.Config
+	var shapes []trainer.Shape
+	for _, b := range data.PlanBatches(s.set.Train.Lengths, c.Plan.Batch, c.Data.MaxSeqLength, c.Data.GroupByLength) {
+		shapes = append(shapes, b.Shape)
+	}
+	grouped := s.set.Train.Stats(c.Plan.Batch, c.Data.MaxSeqLength, true).PaddingShare
+	return shapes, trainer.Some(grouped)
+}

@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mlxdyno/mlxdyno/probe/budget"
+	"github.com/mlxdyno/mlxdyno/probe/diagnose"
+	"github.com/mlxdyno/mlxdyno/report"
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/run"
+	"github.com/mlxdyno/mlxdyno/tuner"
+	"github.com/spf13/cobra"
+)
+
+// trainingFlags say how a training is run.
+type trainingFlags struct {
+	runDir string
+}
+
+func addTrainingFlags(cmd *cobra.Command) *trainingFlags {
+	t := &trainingFlags{}
+	cmd.Flags().StringVar(&t.runDir, "run-dir", "", "where the run is kept (default: below mlxdyno's home)")
+	_ = cmd.MarkFlagDirname("run-dir")
+	return t
+}
+
+func (a *app) trainCommand() *cobra.Command {
+	var (
+		auto   bool
+		resume string
+	)
+	cmd := &cobra.Command{
+		Use:   "train",
+		Short: "Train under supervision, with --auto diagnosed and tuned first",
+		Long: strings.TrimSpace(`
+Trains an adapter in worker processes that are watched: a worker that crashes, runs
+out of memory or stalls is started again from the last checkpoint, and the report at
+the end holds what came against what was promised. Ctrl-C saves the state; train
+--resume goes on exactly where it stopped.
+
+--auto runs doctor --quick and tune first (a search that is still valid is not
+repeated) and trains with the result. The finished adapter is in mlx-lm's layout.`),
+		Example: "  mlxdyno train --auto --model ./Llama-3.2-1B --data ./my-data\n  mlxdyno train -c mlxdyno.yaml\n  mlxdyno train --resume last",
+		Args:    cobra.NoArgs,
+	}
+	knobs, wishes, training := addKnobFlags(cmd), addWishFlags(cmd), addTrainingFlags(cmd)
+	f := cmd.Flags()
+	f.BoolVar(&auto, "auto", false, "diagnose and tune first, then train with the result")
+	f.StringVar(&resume, "resume", "", "go on with a `RUN`: a directory, a name from mlxdyno runs, or last")
+	cmd.MarkFlagsMutuallyExclusive("auto", "resume")
+	_ = cmd.RegisterFlagCompletionFunc("resume", completeRuns)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		ctx := cmd.Context()
+		settings, expected, err := knobs.settings(cmd)
+		if err != nil {
+			return err
+		}
+		switch {
+		case resume != "":
+			r, err := a.resume(ctx, resume, settings, training)
+			if err != nil {
+				return err
+			}
+			return a.finishTraining(r)
+		case auto:
+			return a.chain(ctx, settings, chain{train: true, wishes: wishes, training: training})
+		}
+		s, err := a.open(ctx, settings)
+		if err != nil {
+			return err
+		}
+		if changed(settings) {
+			expected = nil // the promise was for other settings
+		}
+		r, err := a.train(ctx, s, expected, training)
+		if err != nil {
+			return err
+		}
+		return a.finishTraining(r)
+	}
+	return cmd
+}
+
+// finishTraining prints a training's report and turns its state into a status.
+func (a *app) finishTraining(r *run.Report) error {
+	if err := a.print(r, func() error { return report.Train(a.stdout, *r, a.style()) }); err != nil {
+		return err
+	}
+	return statusOf(r)
+}
+
+func statusOf(r *run.Report) error {
+	switch r.State {
+	case run.StateFinished:
+		return nil
+	case run.StateInterrupted:
+		return reported{statusInterrupted}
+	}
+	return reported{statusSubject}
+}
+
+// chain is the whole line: a diagnosis, a search, and perhaps a training.
+type chain struct {
+	burst    time.Duration
+	diagnose bool // with bursts; else only what can be read
+	train    bool
+	wishes   *wishFlags
+	training *trainingFlags
+}
+
+// chain runs the line and prints each part as it is done, or with --json one
+// document in the end.
+func (a *app) chain(ctx context.Context, settings trainer.Settings, c chain) error {
+	doc := report.Chain{Schema: report.ChainSchema}
+	s, err := a.open(ctx, settings)
+	if err != nil {
+		return err
+	}
+	if doc.Doctor, err = a.diagnose(ctx, settings, nil, !c.diagnose, c.burst); err != nil {
+		return err
+	}
+	if c.diagnose || !doc.Doctor.Healthy {
+		a.show(func() error { return report.Doctor(a.stdout, *doc.Doctor, a.style()) })
+	} else {
+		a.progress("doctor --quick: %s", quickVerdict(doc.Doctor))
+	}
+	if !doc.Doctor.Healthy {
+		return a.endChain(doc, reported{statusSubject})
+	}
+	wishes, err := c.wishes.wishes()
+	if err != nil {
+		return err
+	}
+	if !c.wishes.fresh {
+		if doc.Tune, err = s.knownStudy(ctx, wishes); err != nil {
+			return err
+		}
+	}
+	if doc.Tune != nil {
+		a.progress("tune: the search for this model, data and machine is still valid; --fresh repeats it")
+		if err := tuner.WriteConfig(c.wishes.output, doc.Tune); err != nil {
+			return err
+		}
+	} else {
+		if doc.Tune, err = a.tune(ctx, s, c.wishes); err != nil {
+			return err
+		}
+		a.show(func() error { return a.printTune(doc.Tune, c.wishes.output) })
+	}
+	if doc.Tune.Verdict == tuner.Impossible {
+		return a.endChain(doc, reported{statusSubject})
+	}
+	if !c.train {
+		return a.endChain(doc, nil)
+	}
+	output := s.settings.Config.Output
+	s.settings.Config, s.settings.Config.Output = doc.Tune.Config, output
+	for _, choice := range doc.Tune.Choices {
+		if choice.Origin == trainer.FromTuned {
+			s.settings.Origins[choice.Knob] = trainer.FromTuned
+		}
+	}
+	if doc.Train, err = a.train(ctx, s, &doc.Tune.Expected, c.training); err != nil {
+		return err
+	}
+	a.show(func() error { return report.Train(a.stdout, *doc.Train, a.style()) })
+	return a.endChain(doc, statusOf(doc.Train))
+}
+
+func (a *app) endChain(doc report.Chain, status error) error {
+	if a.json {
+		if err := report.JSON(a.stdout, doc); err != nil {
+			return err
+		}
+	}
+	return status
+}
+
+func quickVerdict(r *diagnose.Report) string {
+	if len(r.Findings) == 0 {
+		return fmt.Sprintf("%d checks passed", r.Passed)
+	}
+	titles := make([]string, 0, len(r.Findings))
+	for _, f := range r.Findings {
+		titles = append(titles, f.Title)
+	}
+	return fmt.Sprintf("%d checks passed; %s", r.Passed, strings.Join(titles, "; "))
+}
+
+// train runs a new training.
+func (a *app) train(ctx context.Context, s *subject, expected *trainer.Expected, t *trainingFlags) (*run.Report, error) {
+	snapshot := s.snapshot(ctx)
+	dir := t.runDir
+	if dir == "" {
+		var err error
+		if dir, err = run.NewDir(s.home, s.settings.Config.Key(), time.Now()); err != nil {
+			return nil, err
+		}
+	}
+	r, err := a.supervise(ctx, run.Plan{
+		Engine: s.engine(), Config: s.settings, Tokens: s.set.Tokens(), Dir: dir, Expected: expected,
+		Identity:   run.Identity{Model: s.facts.Key, Data: s.set.Key, Versions: s.env.Versions},
+		GuardBytes: budget.Room(snapshot, s.settings.Config).Bytes.Or(0),
+	})
+	if err != nil {
+		if t.runDir == "" {
+			_ = os.Remove(dir) // only if nothing was written into it
+		}
+		return nil, err
+	}
+	return r, nil
+}
+
+// resume goes on with a run, by its own configuration.
+func (a *app) resume(ctx context.Context, name string, flags trainer.Settings, t *trainingFlags) (*run.Report, error) {
+	if t.runDir != "" {
+		return nil, usagef("--run-dir and --resume exclude each other: the run has its directory")
+	}
+	dir, err := findRun(name)
+	if err != nil {
+		return nil, err
+	}
+	old, err := run.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	settings := old.Spec.Settings()
+	for knob, origin := range flags.Origins {
+		k, _ := trainer.FindKnob(knob)
+		if err := settings.Set(knob, k.Get(&flags.Config), origin); err != nil {
+			return nil, err
+		}
+	}
+	s, err := a.open(ctx, settings)
+	if err != nil {
+		return nil, err
+	}
+	return a.supervise(ctx, run.Plan{
+		Engine: s.engine(), Config: s.settings, Tokens: s.set.Tokens(), Dir: dir, Resume: true,
+		Identity:   run.Identity{Model: s.facts.Key, Data: s.set.Key, Versions: s.env.Versions},
+		GuardBytes: old.Spec.GuardBytes,
+	})
+}
+
+func (a *app) supervise(ctx context.Context, p run.Plan) (*run.Report, error) {
+	a.progress("run %s", p.Dir)
+	w := &watcher{app: a, meter: run.NewMeter(p.Config.Config.Schedule)}
+	if !a.quiet {
+		w.status = report.NewStatus(a.stderr, a.styleFor(a.stderr), isTerminal(a.stderr), time.Now)
+	}
+	r, err := run.Train(ctx, p, w)
+	w.end()
+	if err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// watcher shows a training while it runs.
+type watcher struct {
+	app    *app
+	meter  *run.Meter
+	status *report.Status
+}
+
+func (w *watcher) Event(e trainer.Event) {
+	w.meter.Add(e)
+	if w.status == nil {
+		return
+	}
+	if eval, ok := e.Payload.(trainer.Eval); ok {
+		w.status.Say(fmt.Sprintf("step %d  validation loss %.4f", e.Step, float64(eval.Loss)))
+	}
+	if _, ok := e.Payload.(trainer.Step); ok {
+		w.status.Show(w.meter.Progress())
+	}
+}
+
+func (w *watcher) Note(n run.Note) {
+	if w.status != nil {
+		w.status.Say(n.Text)
+	}
+}
+
+func (w *watcher) end() {
+	if w.status != nil {
+		w.status.Done()
+	}
+}

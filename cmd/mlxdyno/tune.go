@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/mlxdyno/mlxdyno/probe/budget"
+	"github.com/mlxdyno/mlxdyno/report"
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/tuner"
+	"github.com/spf13/cobra"
+)
+
+// wishFlags are what a person asks of the search, beside knobs.
+type wishFlags struct {
+	minBits        int
+	ranks          []int
+	prefer         string
+	budget         time.Duration
+	maxMemory      string
+	effectiveBatch int
+	output         string
+	fresh          bool
+}
+
+func addWishFlags(cmd *cobra.Command) *wishFlags {
+	w := &wishFlags{}
+	f := cmd.Flags()
+	f.IntVar(&w.minBits, "min-bits", 0, "fewest bits a weight may have: 16 forbids quantizing, 4 allows it for speed too; by default only a base that does not fit is quantized")
+	f.IntSliceVar(&w.ranks, "ranks", nil, "the only ranks to consider (default: one that fits the data)")
+	f.StringVar(&w.prefer, "prefer", string(tuner.Speed), "order of what fits: speed, memory or quality")
+	f.DurationVar(&w.budget, "budget", tuner.DefaultBudget, "time for the whole search")
+	f.StringVar(&w.maxMemory, "max-memory", "", "use no more memory than this, such as 12GB")
+	f.IntVar(&w.effectiveBatch, "effective-batch", 0, "rows behind one optimizer update (default: as configured)")
+	f.StringVarP(&w.output, "output", "o", "mlxdyno.yaml", "where the configuration goes")
+	f.BoolVar(&w.fresh, "fresh", false, "measure everything anew, reuse no finished burst")
+	_ = cmd.RegisterFlagCompletionFunc("prefer", cobra.FixedCompletions([]string{string(tuner.Speed), string(tuner.Memory), string(tuner.Quality)}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.MarkFlagFilename("output", "yaml", "yml")
+	return w
+}
+
+func (w *wishFlags) wishes() (tuner.Wishes, error) {
+	out := tuner.Wishes{MinBits: w.minBits, Ranks: w.ranks, Prefer: tuner.Preference(w.prefer), Budget: w.budget, EffectiveBatch: w.effectiveBatch}
+	switch out.Prefer {
+	case tuner.Speed, tuner.Memory, tuner.Quality:
+	default:
+		return out, usagef("--prefer: %q is not one of speed, memory, quality", w.prefer)
+	}
+	if w.budget < time.Second {
+		return out, usagef("--budget: %s is too short for a single burst; give 30s or more", w.budget)
+	}
+	if w.maxMemory != "" {
+		n, err := trainer.ParseBytes(w.maxMemory)
+		if err != nil {
+			return out, usagef("--max-memory: %v", err)
+		}
+		if n == 0 {
+			return out, usagef("--max-memory: give more than 0")
+		}
+		out.MaxMemory = n
+	}
+	return out, nil
+}
+
+func (a *app) tuneCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "tune",
+		Short: "Find the best stable configuration in a handful of bursts",
+		Long: strings.TrimSpace(`
+Measures a few short bursts of training, fits a model of time and memory to them,
+enumerates quantization, rank, batch, checkpointing and length cap, confirms the
+best, and runs it longer to see that it is stable. The result is mlxdyno.yaml,
+which mlx_lm.lora -c takes too, with the reason behind every value.
+
+A knob that is set by a flag or a file stays as it is. Finished bursts are kept:
+a search that was cut off, or is run again, does not repeat them.`),
+		Example: "  mlxdyno tune --model ./Llama-3.2-1B --data ./my-data\n  mlxdyno tune --model ./Llama-3.2-1B --data ./my-data --max-memory 12GB --prefer quality",
+		Args:    cobra.NoArgs,
+	}
+	knobs, wishes := addKnobFlags(cmd), addWishFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		settings, _, err := knobs.settings(cmd)
+		if err != nil {
+			return err
+		}
+		s, err := a.open(cmd.Context(), settings)
+		if err != nil {
+			return err
+		}
+		r, err := a.tune(cmd.Context(), s, wishes)
+		if err != nil {
+			return err
+		}
+		if err := a.print(r, func() error { return a.printTune(r, wishes.output) }); err != nil {
+			return err
+		}
+		if r.Verdict == tuner.Impossible {
+			return reported{statusSubject}
+		}
+		return nil
+	}
+	return cmd
+}
+
+func (a *app) printTune(r *tuner.Report, output string) error {
+	return report.Tune(a.stdout, *r, a.style(),
+		"mlxdyno train -c "+shellJoin([]string{output}),
+		"mlx_lm.lora -c "+shellJoin([]string{output}))
+}
+
+// tune searches, writes the configuration, and keeps the report for train.
+func (a *app) tune(ctx context.Context, s *subject, w *wishFlags) (*tuner.Report, error) {
+	wishes, err := w.wishes()
+	if err != nil {
+		return nil, err
+	}
+	study, dir, err := s.study(ctx, wishes)
+	if err != nil {
+		return nil, err
+	}
+	if w.fresh {
+		if err := os.Remove(study.Journal); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("forget finished bursts: %w", err)
+		}
+	}
+	study.Progress = func(st tuner.Stage) {
+		replayed := ""
+		if st.Replayed {
+			replayed = ", known from before"
+		}
+		a.progress("%4.0f s  burst %d of about %d, %s: %s%s", st.Spent.Seconds(), st.Burst, st.Bursts, st.Name, st.Text, replayed)
+	}
+	r, err := study.Run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r.Verdict == tuner.Impossible {
+		return r, nil
+	}
+	if err := tuner.WriteConfig(w.output, r); err != nil {
+		return nil, err
+	}
+	return r, keepStudy(dir, s.settings, wishes, r)
+}
+
+// study describes the search over this subject on this machine, and where its
+// journal and results are kept: one directory for a model, data and machine.
+func (s *subject) study(ctx context.Context, wishes tuner.Wishes) (*tuner.Study, string, error) {
+	snapshot := s.snapshot(ctx)
+	room := budget.Room(snapshot, s.settings.Config)
+	keys := tuner.Keys{
+		Machine: strings.Join([]string{runtime.GOOS, runtime.GOARCH, snapshot.Host.Chip.Or("unknown chip"), s.env.Backend, s.env.BLAS,
+			fmt.Sprintf("%d cores", runtime.GOMAXPROCS(0)), trainer.FormatBytes(snapshot.Memory.TotalBytes.Or(0))}, ", "),
+		Model: s.facts.Key, Data: s.set.Key, Versions: s.env.Versions,
+	}
+	dir := filepath.Join(s.home, "tune", hashOf(keys))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, "", fmt.Errorf("make the journal's directory: %w", err)
+	}
+	return &tuner.Study{
+		Bursts: s.bench(), Base: s.settings, Facts: *s.facts,
+		Lengths: s.set.Train.Lengths, Prompts: s.set.Train.Prompts, Tokens: s.set.Tokens(),
+		Limit: tuner.Limit{Bytes: room.Bytes.Or(0), Source: room.From}, Wishes: wishes, Keys: keys,
+		Seed: s.settings.Config.Seed, Journal: filepath.Join(dir, "journal.jsonl"),
+	}, dir, nil
+}
+
+// question is what a study answers; an answer holds for the same question only.
+type question struct {
+	Config  trainer.Config
+	Origins map[string]trainer.Origin
+	Wishes  tuner.Wishes
+}
+
+func answerPath(dir string, settings trainer.Settings, wishes tuner.Wishes) string {
+	wishes.Budget = 0 // how long the search took does not matter to its answer
+	settings.Config.Output = trainer.Output{}
+	return filepath.Join(dir, hashOf(question{settings.Config, settings.Origins, wishes})+".json")
+}
+
+func keepStudy(dir string, settings trainer.Settings, wishes tuner.Wishes, r *tuner.Report) error {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode the study: %w", err)
+	}
+	if err := renameio.WriteFile(answerPath(dir, settings, wishes), b, 0o644); err != nil {
+		return fmt.Errorf("keep the study: %w", err)
+	}
+	return nil
+}
+
+// knownStudy returns the confirmed answer to the same question, if there is
+// one that still fits into the memory there is now.
+func (s *subject) knownStudy(ctx context.Context, wishes tuner.Wishes) (*tuner.Report, error) {
+	study, dir, err := s.study(ctx, wishes)
+	if err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(answerPath(dir, s.settings, wishes))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the kept study: %w", err)
+	}
+	var r tuner.Report
+	if json.Unmarshal(b, &r) != nil || r.Schema != tuner.Schema || r.Verdict != tuner.Confirmed {
+		return nil, nil // another version wrote it, or it was not good enough: search again
+	}
+	if peak, ok := r.Expected.PeakBytes.Get(); !ok || peak > study.Limit.Bytes {
+		return nil, nil
+	}
+	return &r, nil
+}
+
+// hashOf names a value by 16 hex digits of its JSON's hash.
+func hashOf(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("mlxdyno: %T does not marshal: %v", v, err)) // plain data only
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8])
+}
