@@ -106,7 +106,7 @@ func planFor(size Size, seed uint64) (plan, error) {
 	case Full, "":
 		s := Shape{Arch: "llama", Hidden: 192, Intermediate: 512, Layers: 4, Heads: 3, KVHeads: 3, HeadDim: 64, Tied: true}
 		return plan{Make: "demo", Vocab: 1024, Config: s.config(), Seed: seed,
-			Width: 128, Batch: 8, Steps: 240, Budget: 105, ValidRows: 256}, nil
+			Width: 128, Batch: 8, Steps: 200, Budget: 80, ValidRows: 256}, nil
 	case Small:
 		s := Shape{Arch: "llama", Hidden: 64, Intermediate: 128, Layers: 2, Heads: 2, KVHeads: 1, HeadDim: 32, Tied: true}
 		return plan{Make: "demo", Examples: 400, Vocab: 512, Config: s.config(), Seed: seed,
