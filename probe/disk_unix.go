@@ -16,7 +16,7 @@ func statfs(path string) (total, free int64, err error) {
 		return 0, 0, err
 	}
 	size := uint64(st.Bsize)
-	total, err1 := blocksToBytes(uint64(st.Blocks), size)
-	free, err2 := blocksToBytes(uint64(st.Bavail), size)
+	total, err1 := blocksToBytes(st.Blocks, size)
+	free, err2 := blocksToBytes(st.Bavail, size)
 	return total, free, errors.Join(err1, err2)
 }

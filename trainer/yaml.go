@@ -163,7 +163,7 @@ func (r *fileReader) knob(k Knob, v *yaml.Node) error {
 	}
 	want := k.YAMLValue(&Config{})
 	text, tag := v.Value, v.ShortTag()
-	ok := true
+	var ok bool
 	switch want.(type) {
 	case bool: // yes, no, on and off too: mlx-lm reads YAML 1.1
 		var on bool

@@ -216,7 +216,7 @@ func writeExplanation(w io.Writer, e check.Explanation) error {
 	if e.Required {
 		required = ", required"
 	}
-	_, err := fmt.Fprintf(w, "%s: %s%s\n\n%s\n\nHow it is checked: %s\n\nWhat to do: %s\n", e.Code, e.Story.Title, required, e.Means, e.How, e.Do)
+	_, err := fmt.Fprintf(w, "%s: %s%s\n\n%s\n\nHow it is checked: %s\n\nWhat to do: %s\n", e.Code, e.Title, required, e.Means, e.How, e.Do)
 	if err == nil && len(e.DependsOn) > 0 {
 		_, err = fmt.Fprintf(w, "\nNot judged when one of these explains it: %s\n", strings.Join(e.DependsOn, ", "))
 	}

@@ -47,7 +47,7 @@ by the next one.`),
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Backend, "backend", "", "cpu, metal, cuda, cuda12 or cuda13 (default: what fits this machine)")
-	f.StringVar(&o.Python, "python", "", "interpreter that makes the environment (default: the best found, 3.10 or newer)")
+	f.StringVar(&o.Python, "python", "", "interpreter that makes the environment (default: the best found, 3.11 or newer)")
 	f.StringVar(&o.Venv, "venv", "", "use the environment in this `DIR`, which you keep, instead of making one")
 	f.BoolVar(&o.Check, "check", false, "change nothing, only say how things are")
 	f.BoolVar(&o.Force, "force", false, "make it anew though it is ready")

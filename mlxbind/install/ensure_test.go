@@ -36,7 +36,7 @@ func TestEnsureThenFind(t *testing.T) {
 			packages = p.Done
 		}
 	}
-	made, report, err := Ensure(t.Context(), o)
+	_, report, err := Ensure(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,7 +343,7 @@ func TestKilledHalfWay(t *testing.T) {
 	}
 	// pip has outlived its parent and goes on writing: it does not matter.
 	o.Python = fakePython(t, "well")
-	made, report, err := Ensure(t.Context(), o)
+	_, report, err := Ensure(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -353,7 +353,7 @@ func TestKilledHalfWay(t *testing.T) {
 	release()
 	gone()
 	o.Force = true
-	made, _, err = Ensure(t.Context(), o)
+	made, _, err := Ensure(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -335,7 +335,7 @@ func TestSpaceAndWriteErrors(t *testing.T) {
 		}
 	}
 	told := &Error{Code: NoCompiler, Err: syscall.EACCES}
-	if got := explainWrite(dir, told); got != error(told) {
+	if got := explainWrite(dir, told); !errors.Is(got, told) || codeOf(got) != NoCompiler {
 		t.Errorf("what was explained is explained again: %v", got)
 	}
 }

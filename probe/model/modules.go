@@ -100,7 +100,10 @@ func (f *Facts) loaded(name string) bool {
 	if block, ok := blockOf(name); ok && block >= f.Layers {
 		return false
 	}
-	return !isTower(name) && !strings.HasSuffix(name, "rotary_emb.inv_freq") && !(f.TiedHead && isHead(name))
+	if f.TiedHead && isHead(name) {
+		return false
+	}
+	return !isTower(name) && !strings.HasSuffix(name, "rotary_emb.inv_freq")
 }
 
 func (f *Facts) find(is func(name string) bool) (Tensor, bool) {
