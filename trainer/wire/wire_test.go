@@ -77,7 +77,7 @@ func TestNextTellsWhatIsWrongWithALine(t *testing.T) {
 			if err != nil || e.Payload.Kind() != trainer.KindDone {
 				t.Errorf("the next line gives %v, %v", e, err)
 			}
-			if _, err := r.Next(); err != io.EOF {
+			if _, err := r.Next(); !errors.Is(err, io.EOF) {
 				t.Errorf("the end gives %v", err)
 			}
 		})
@@ -93,7 +93,7 @@ func TestATornLastLineIsToldApart(t *testing.T) {
 		if !errors.As(err, &line) || !line.Torn {
 			t.Fatalf("cut after %d bytes: got %v, want a torn line", cut, err)
 		}
-		if _, err := r.Next(); err != io.EOF {
+		if _, err := r.Next(); !errors.Is(err, io.EOF) {
 			t.Fatalf("cut after %d bytes: then %v, want the end", cut, err)
 		}
 	}
@@ -212,7 +212,7 @@ func TestEveryEventRoundTrips(t *testing.T) {
 				t.Fatal(diff)
 			}
 		}
-		if _, err := r.Next(); err != io.EOF {
+		if _, err := r.Next(); !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
 	})
@@ -287,7 +287,7 @@ func FuzzReader(f *testing.F) {
 		r := wire.NewReader(bytes.NewReader(in))
 		for range bytes.Count(in, []byte("\n")) + 2 {
 			e, err := r.Next()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return
 			}
 			if errors.As(err, new(*wire.LineError)) || errors.As(err, new(*wire.VersionError)) {

@@ -16,6 +16,12 @@
 //	               the worker
 //	4              the run's lock file, when there is one: held while it is open
 //
+// Its first event is hello, or error when it cannot even say hello; its last is
+// done or error, and nothing comes after. Events are numbered without gaps; the
+// segment is ours to know and is filled in here. A worker that breaks these
+// rules is ended, and Broken. An engine with a Decode of its own writes lines of
+// any kind on descriptor 3 instead, and its exit status is its last word.
+//
 // A worker that should leave early is asked by a stop command, then by the end
 // of its input, then by SIGINT to its group, then it is killed (Ladder). One
 // that is silent for too long is ended in the same way (Stall). A slow Sink

@@ -124,14 +124,14 @@ func (l *listener) deliverNext() bool {
 			return false
 		}
 		l.deliver(e)
-		if l.isLast(e) {
+		if isLast(e) {
 			close(l.over)
 		}
 	}
 	return true
 }
 
-func (l *listener) isLast(e trainer.Event) bool {
+func isLast(e trainer.Event) bool {
 	switch e.Payload.(type) {
 	case trainer.Done, trainer.Failure:
 		return true

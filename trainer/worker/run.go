@@ -48,7 +48,7 @@ func Run(ctx context.Context, p trainer.Process, job trainer.Job, o Options, sin
 	if status, ok := w.cmd.ProcessState.Sys().(syscall.WaitStatus); ok {
 		end.status = status
 	}
-	return end.result(), end.seen.sinkErr
+	return end.result(), end.sinkErr
 }
 
 func notStarted(job trainer.Job) trainer.Result {

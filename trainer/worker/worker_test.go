@@ -464,18 +464,31 @@ func TestADetachedChildDoesNotHoldUsUp(t *testing.T) {
 	if err := syscall.Mkfifo(up, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
 	p := trainer.Process{Argv: []string{"/bin/sh", "-c", setsid + ` sh -c 'echo $$; echo up >"$0"; sleep 20' "$0" & read line <"$0"; exit 3`, up}}
-	got, err := worker.Run(t.Context(), p, trainer.Job{}, worker.Options{}, nil)
+	got, err := worker.Run(t.Context(), p, trainer.Job{}, worker.Options{Lock: w}, nil)
+	w.Close()
 	if err != nil || got.Outcome != trainer.Crashed {
 		t.Errorf("got %+v, %v", got, err)
+	}
+	if err := r.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the detached child was waited for: %v", err)
 	}
 	var pid int
 	if _, err := fmt.Sscan(got.LogTail, &pid); err != nil {
 		t.Fatalf("log %q: %v", got.LogTail, err)
 	}
 	if err := syscall.Kill(-pid, syscall.SIGKILL); err != nil {
-		t.Errorf("the detached child was gone: %v", err)
+		t.Error(err)
 	}
+	expectEnd(t, r)
 }
 
 func doomedParent() {

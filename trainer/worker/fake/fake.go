@@ -48,7 +48,8 @@ const (
 	Flood    Behaviour = "flood"    // says as much as the pipe takes, until told to stop
 	Mute     Behaviour = "mute"     // closes its events and works on
 
-	// Breaches of the protocol.
+	// Breaches of the protocol; the last two show before the worker knows its
+	// segment, whatever At and Segments say.
 	Garbage   Behaviour = "garbage"   // a line that is no event
 	Oversized Behaviour = "oversized" // a line beyond all limits
 	Gap       Behaviour = "gap"       // leaves a number out
