@@ -36,7 +36,7 @@ func TestEnsureThenFind(t *testing.T) {
 			packages = p.Done
 		}
 	}
-	_, report, err := Ensure(t.Context(), o)
+	made, report, err := Ensure(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
