@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	maxShapes    = 6 // of a calibration burst
+	maxShapes    = 7 // of a calibration burst
 	calibrateFor = 3 // steps a shape, the first of which is not timed
 	maxTries     = 3 // of a calibration burst whose process dies
 
@@ -100,6 +100,7 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 	shapes := r.calibrationShapes(p)
 	for try := 0; len(shapes) > 0 && try < maxTries; try++ {
 		share := r.bursts.share(of - nth + expectedBursts - 2)
+		shapes = r.affordable(p, shapes, (share - r.loadTime()).Seconds())
 		job := trainer.Job{Config: r.config(p), Shapes: shapes, Budget: max(share-r.loadTime(), 2*time.Second)}
 		burst, err := r.bursts.run(ctx, "calibrate", "measure "+describe(p), p, job)
 		if err != nil {
@@ -125,6 +126,22 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 		shapes = r.smallerShapes(p, shapes)
 	}
 	return nil
+}
+
+// affordable drops the largest shapes that would not be reached in the time,
+// once some time is known. At least three stay.
+func (r *run) affordable(p Point, shapes []trainer.Shape, seconds float64) []trainer.Shape {
+	if r.model == nil {
+		return shapes
+	}
+	p.Checkpointing = r.space.Checkpointing[0] // which was measured first
+	sum := 0.0
+	for i, s := range shapes {
+		if sum += float64(s.Steps) * r.seconds(p, s); sum > seconds && i >= 3 {
+			return shapes[:i]
+		}
+	}
+	return shapes
 }
 
 // smallerShapes are up to three shapes of the data at the smallest batch, well
@@ -199,44 +216,35 @@ func (r *run) files() predict.Known {
 	}
 }
 
-// calibrationShapes picks up to maxShapes shapes, smallest first, that differ
-// both in rows and in width and reach as far up the data's own batches as the
-// estimate, or the model so far, calls safe.
+// calibrationShapes picks up to maxShapes shapes of the data's own batches,
+// smallest first, that differ both in rows and in width and reach as far up as
+// the estimate, or the model so far, calls safe. The smallest come first also
+// because a burst whose time runs out loses the last: three small shapes tell
+// more than one large one.
 func (r *run) calibrationShapes(p Point) []trainer.Shape {
 	var batches []int
 	for _, b := range r.space.Batchings {
 		batches = append(batches, b.Batch)
 	}
 	slices.Sort(batches)
+	small, middle, large := batches[0], batches[len(batches)/2], batches[len(batches)-1]
 	limit := slices.Max(r.space.Caps)
 	var all []trainer.Shape
-	add := func(batch int, q float64) {
-		shapes := r.epoch(batch, limit).shapes()
-		if len(shapes) == 0 {
-			return
+	for _, want := range []struct {
+		batch    int
+		quantile float64 // among the distinct widths
+	}{{small, 0.05}, {small, 0.35}, {large, 0.05}, {small, 1}, {middle, 0.5}, {large, 0.5}, {large, 1}, {small, 0.2}, {small, 0.7}} {
+		shapes := r.epoch(want.batch, limit).shapes()
+		if len(shapes) == 0 || len(all) == maxShapes {
+			continue
 		}
-		s := shapes[int(math.Round(q*float64(len(shapes)-1)))]
+		s := shapes[int(math.Round(want.quantile*float64(len(shapes)-1)))]
 		s.Steps = calibrateFor
-		if !slices.Contains(all, s) {
-			all = append(all, s)
+		if fatal, ok := r.died[p.Condition()]; ok && s.Positions() >= fatal || slices.Contains(all, s) || !r.safe(p, s) {
+			continue
 		}
+		all = append(all, s)
 	}
-	small, large := batches[0], batches[len(batches)-1]
-	middle := batches[len(batches)/2]
-	for _, x := range []struct {
-		batch int
-		q     float64
-	}{{small, 0.3}, {small, 1}, {middle, 0.5}, {large, 0.1}, {large, 0.5}, {large, 1}, {middle, 1}, {small, 0.7}, {small, 0.1}} {
-		if len(all) < maxShapes {
-			add(x.batch, x.q)
-		}
-	}
-	all = slices.DeleteFunc(all, func(s trainer.Shape) bool {
-		if fatal, ok := r.died[p.Condition()]; ok && s.Positions() >= fatal {
-			return true
-		}
-		return !r.safe(p, s)
-	})
 	slices.SortFunc(all, func(a, b trainer.Shape) int {
 		return cmp.Or(cmp.Compare(a.Positions(), b.Positions()), cmp.Compare(a.Width, b.Width))
 	})

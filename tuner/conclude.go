@@ -18,6 +18,7 @@ const (
 	minPeakError  = 0.02 // stated at least
 	minTokenError = 0.05
 	topCandidates = 10
+	p10to90       = 2.56 // standard deviations between those quantiles of a normal distribution
 )
 
 // decision collects the values of the knobs with their reasons.
@@ -225,10 +226,14 @@ func (r *run) expect(d *decision, f *finalist, s steadiness, step float64) train
 	tokens := float64(f.plan.Tokens) / float64(f.plan.Batches) * float64(steps)
 	e.TokensPerSecond = trainer.Some(tokens / work)
 	e.StepSeconds = trainer.Some(work / float64(steps))
-	e.TokensError = max(minTokenError, min(1, 1.96*math.Hypot(math.Hypot(f.spread, math.Abs(f.drift)/2), f.plan.samplingError(steps, func(x predict.Work) float64 {
+	sampling := f.plan.samplingError(steps, func(x predict.Work) float64 {
 		t, _ := r.model.Seconds(f.Condition(), x, float64(f.plan.Widest.Positions()))
 		return t.Value
-	}))))
+	})
+	// What makes single steps differ on a busy machine comes and goes slowly: it
+	// does not average out, so the spread of steps counts whole.
+	steady := math.Hypot(s.spread/p10to90, f.drift/2)
+	e.TokensError = max(minTokenError, min(1, 1.96*math.Hypot(math.Hypot(f.spread, steady), sampling)))
 	total := r.load + work
 	note := "validation not included"
 	if val := d.config.Schedule.ValBatches; r.Tokens.Valid == "" || val == 0 {

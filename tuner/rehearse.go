@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	minRehearsal = 8  // steps; fewer say too little about a training
-	maxRehearsal = 64 // steps
+	minRehearsal = 6    // steps; fewer say too little about a training
+	maxRehearsal = 64   // steps
+	overdraft    = 0.15 // of the budget that it may take beyond the end: no other burst is as close to the training
 )
 
 // rehearse runs the first steps of the very training: its own batches, in its
@@ -20,7 +21,7 @@ const (
 // together make the promise.
 func (r *run) rehearse(ctx context.Context, f *finalist) error {
 	step := f.EpochSeconds / float64(f.plan.Batches)
-	left := (r.bursts.left() - r.loadTime()).Seconds()
+	left := max((r.bursts.left() - r.loadTime()).Seconds(), overdraft*r.Wishes.Budget.Seconds())
 	steps := min(int(left/step), maxRehearsal, f.config.Schedule.Steps*r.Base.Config.Plan.Batch/f.Batch)
 	if steps < minRehearsal {
 		r.report.NotTried = append(r.report.NotTried, NotTried{What: "a rehearsal of the training's first steps",

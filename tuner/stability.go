@@ -119,7 +119,7 @@ func (r *run) judge(f *finalist, s *steadiness, b trainer.Burst) {
 		third := len(seconds) / 3
 		early, late := median(seconds[third:2*third]), median(seconds[len(seconds)-third:])
 		f.drift = late/early - 1
-		s.spread = relativeSpread(seconds[1:], median(seconds[1:])) * 2.56 // p90 − p10 of a normal distribution
+		s.spread = relativeSpread(seconds[1:], median(seconds[1:])) * p10to90
 		gate("drift", math.Max(0, f.drift), maxDrift, "", "step time changed by %+.1f %% from the middle to the last third", 100*f.drift).Advisory = true
 		gate("spread", s.spread, maxSpread, "", "step times spread by %.0f %% (p90 − p10 over median)", 100*s.spread).Advisory = true
 	}
