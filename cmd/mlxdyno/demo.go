@@ -7,19 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/mlxdyno/mlxdyno/mlxbind/install"
 	"github.com/mlxdyno/mlxdyno/trainer/demo"
 	"github.com/spf13/cobra"
-)
-
-// demoIters and demoRate are enough for the adapter to learn the form of the
-// answers, which the base has never seen.
-const (
-	demoIters = "160"
-	demoRate  = "1e-3"
 )
 
 func (a *app) demoCommand() *cobra.Command {
@@ -76,13 +70,21 @@ func (a *app) demo(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	if !paths.Base.Strong() {
+		return &userError{Code: "demo.base", Status: statusOurs,
+			Message: fmt.Sprintf("the base beats a guess without context by %.2f nats only; %.1f are needed", paths.Base.Margin(), demo.RequiredMargin),
+			Hint:    "the machine was too busy to train it in time: remove " + paths.Dir + " and run the demo again"}
+	}
+	fmt.Fprintf(a.stdout, "base: %s parameters, %.2f nats a token on unseen text; the best guess without context has %.2f\n",
+		count(paths.Base.Parameters), paths.Base.Loss, paths.Base.UnigramLoss)
 	work := filepath.Join(dir, "work")
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return fmt.Errorf("make the demo's directory: %w", err)
 	}
 	subject := []string{"--model", paths.Model, "--data", paths.Completions}
 	config, adapter := filepath.Join(work, "mlxdyno.yaml"), filepath.Join(work, "adapter")
-	training := append(subject, "--iters", demoIters, "--learning-rate", demoRate, "--steps-per-eval", "80", "--val-batches", "8")
+	training := append(subject, "--iters", strconv.Itoa(demo.TuneSteps), "--learning-rate", strconv.FormatFloat(demo.LearningRate, 'g', -1, 64),
+		"--steps-per-eval", strconv.Itoa(demo.TuneSteps/2), "--val-batches", "8")
 
 	steps := []struct {
 		name string
@@ -220,4 +222,12 @@ func shellJoin(args []string) string {
 		quoted[i] = "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 	}
 	return strings.Join(quoted, " ")
+}
+
+// count renders a number of parameters.
+func count(n int64) string {
+	if n >= 1e9 {
+		return fmt.Sprintf("%.2f B", float64(n)/1e9)
+	}
+	return fmt.Sprintf("%.1f M", float64(n)/1e6)
 }

@@ -12,16 +12,22 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/mlxdyno/mlxdyno/mlxbind/install"
 )
 
 // environment is the Python that makes demos; without one a test fails.
 func environment(t *testing.T, dir string) Options {
 	t.Helper()
-	python := os.Getenv("MLXDYNO_TEST_PYTHON")
-	if python == "" {
-		t.Fatal("no Python environment: run `mlxdyno setup`")
+	home, err := install.Home()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return Options{Python: python, Dir: dir, Size: Small, Environ: append(os.Environ(), "OMP_NUM_THREADS=1")}
+	env, err := install.Find(home)
+	if err != nil {
+		t.Fatalf("%v (make setup)", err)
+	}
+	return Options{Python: env.Python, Dir: dir, Size: Small, Environ: append(env.Environ(), "OMP_NUM_THREADS=1")}
 }
 
 // looks is what mlx-lm says of a model that it loaded.
