@@ -38,7 +38,8 @@ const (
 	ProtocolMinor = 0
 )
 
-// Hello is a worker's first word, said before it has read its job.
+// Hello is a worker's first word, said before it loads a model. A worker that
+// cannot load MLX says Failure instead.
 type Hello struct {
 	Protocol [2]int            `json:"protocol"` // major, minor
 	Engine   string            `json:"engine"`
@@ -86,8 +87,8 @@ type Ready struct {
 type Memory struct {
 	Active    Opt[int64] `json:"active,omitzero"`    // live buffers
 	Peak      Opt[int64] `json:"peak,omitzero"`      // highest Active since the step (or load) began
-	Cache     Opt[int64] `json:"cache,omitzero"`     // freed buffers kept for reuse
-	Footprint Opt[int64] `json:"footprint,omitzero"` // what the system charges the process with
+	Cache     Opt[int64] `json:"cache,omitzero"`     // freed buffers kept for reuse, before a clearing at the end of the step
+	Footprint Opt[int64] `json:"footprint,omitzero"` // what the system charges the process with: phys_footprint on macOS, the resident set on Linux
 }
 
 // Step is one finished training step.

@@ -3,7 +3,6 @@ package data_test
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -228,12 +227,4 @@ func TestStats(t *testing.T) {
 	if empty := (&data.Split{}).Stats(2, 64, true); empty != (data.Stats{Cap: 64}) {
 		t.Errorf("of nothing: %+v", empty)
 	}
-}
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if model.dir != "" {
-		os.RemoveAll(model.dir)
-	}
-	os.Exit(code)
 }

@@ -7,16 +7,22 @@ import (
 	"os/exec"
 	"sync"
 	"testing"
+
+	"github.com/mlxdyno/mlxdyno/mlxbind/install"
 )
 
-// python returns the environment's interpreter; without one a test fails.
+// python returns the environment that `make setup` made; without one a test fails.
 func python(t testing.TB) (path string, environ []string) {
 	t.Helper()
-	path = os.Getenv("MLXDYNO_TEST_PYTHON")
-	if path == "" {
-		t.Fatal("no Python environment: run `mlxdyno setup`")
+	home, err := install.Home()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return path, os.Environ()
+	e, err := install.Find(home)
+	if err != nil {
+		t.Fatalf("%v (make setup, or name its home in MLXDYNO_HOME)", err)
+	}
+	return e.Python, e.Environ()
 }
 
 func runPython(t testing.TB, stdin []byte, args ...string) []byte {
@@ -34,33 +40,40 @@ func runPython(t testing.TB, stdin []byte, args ...string) []byte {
 	return out
 }
 
-// reference asks mlx-lm itself.
-func reference(t testing.TB, answer any, stdin []byte, args ...string) {
+// reference asks mlx-lm itself about every case.
+func reference[C any](t testing.TB, answers any, what string, cases []C) {
 	t.Helper()
-	out := bytes.TrimSpace(runPython(t, stdin, append([]string{"testdata/reference.py"}, args...)...))
-	if err := json.Unmarshal(out[bytes.LastIndexByte(out, '\n')+1:], answer); err != nil {
+	var stdin bytes.Buffer
+	for _, c := range cases {
+		if err := json.NewEncoder(&stdin).Encode(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := bytes.TrimSpace(runPython(t, stdin.Bytes(), "testdata/reference.py", what))
+	if err := json.Unmarshal(out[bytes.LastIndexByte(out, '\n')+1:], answers); err != nil {
 		t.Fatal(err)
 	}
 }
 
-var model struct {
-	once sync.Once
-	dir  string
-}
+// modelRoot is where modelDir makes its model, for all tests.
+var (
+	modelRoot string
+	makeModel sync.Once
+)
 
-// modelDir returns a directory with a tokenizer, made once.
+// modelDir returns a directory with a tokenizer.
 func modelDir(t testing.TB) string {
 	t.Helper()
-	model.once.Do(func() {
-		dir, err := os.MkdirTemp("", "mlxdyno-data")
-		if err != nil {
-			t.Fatal(err)
-		}
-		runPython(t, nil, "testdata/tokenizer.py", dir)
-		model.dir = dir
-	})
-	if model.dir == "" {
-		t.Fatal("no tokenizer")
+	makeModel.Do(func() { runPython(t, nil, "testdata/tokenizer.py", modelRoot) })
+	return modelRoot
+}
+
+func TestMain(m *testing.M) {
+	var err error
+	if modelRoot, err = os.MkdirTemp("", "mlxdyno-data"); err != nil {
+		panic(err)
 	}
-	return model.dir
+	code := m.Run()
+	os.RemoveAll(modelRoot)
+	os.Exit(code)
 }

@@ -33,7 +33,7 @@ func parseRow(line []byte) (map[string]json.RawMessage, error) {
 	var row map[string]json.RawMessage
 	if err := json.Unmarshal(line, &row); err != nil {
 		if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
-			return nil, fmt.Errorf("is not JSON: %v at byte %d", syntax, syntax.Offset)
+			return nil, fmt.Errorf("is not JSON: %w at byte %d", syntax, syntax.Offset)
 		}
 		return nil, errors.New("is JSON, but not an object")
 	}

@@ -68,11 +68,11 @@ func tokenize(ctx context.Context, o Options, s Spec, src *Source, key, dir stri
 	defer cancel()
 	procs := make([]*tokenizer, min(1+rows/rowsPerProcess, runtime.NumCPU(), maxProcesses))
 	for i := range procs {
-		p, err := startTokenizer(ctx, o, s)
+		p, err := startTokenizer(ctx, cancel, o, s)
 		if err != nil {
 			return err
 		}
-		defer func() { cancel(); p.wait() }()
+		defer p.end()
 		procs[i] = p
 	}
 	// Rows on their way: more than a block, so that the feeder always gets to
@@ -206,7 +206,7 @@ func (c *collector) finish(key string) error {
 				Fix:  "repair or remove them, or use a model whose chat template takes them"}
 		}
 		w.meta.Key = key
-		if err := w.tokensWriter.finish(w.meta); err != nil {
+		if err := w.finish(w.meta); err != nil {
 			return fmt.Errorf("write tokens: %w", err)
 		}
 	}
@@ -228,6 +228,7 @@ type tokenizer struct {
 	stderr tail
 	fatal  string // why it gave up; read after rows is closed
 	model  string
+	cancel context.CancelFunc
 }
 
 type tokenRow struct {
@@ -236,8 +237,8 @@ type tokenRow struct {
 	problem string
 }
 
-func startTokenizer(ctx context.Context, o Options, s Spec) (*tokenizer, error) {
-	t := &tokenizer{rows: make(chan tokenRow, 2*blockRows), model: s.Model}
+func startTokenizer(ctx context.Context, cancel context.CancelFunc, o Options, s Spec) (*tokenizer, error) {
+	t := &tokenizer{rows: make(chan tokenRow, 2*blockRows), model: s.Model, cancel: cancel}
 	t.cmd = exec.CommandContext(ctx, o.Python, "-I", "-X", "utf8", "-c", tokenizeScript)
 	t.cmd.Env = append(append([]string{}, o.Environ...), "HF_HUB_OFFLINE=1", "TRANSFORMERS_OFFLINE=1", "TOKENIZERS_PARALLELISM=false")
 	t.cmd.Stderr = &t.stderr
@@ -308,10 +309,18 @@ func (t *tokenizer) failure() error {
 	if t.fatal != "" {
 		return &Error{Path: t.model, Text: "the tokenizer cannot be loaded: " + t.fatal, Fix: "check the model's tokenizer files, or download them again"}
 	}
-	return fmt.Errorf("tokenize: Python ended early (%v): %s; run `mlxdyno setup` to check the environment", t.wait(), t.stderr.last())
+	err := t.cmd.Wait()
+	if err == nil {
+		err = errors.New("without an error")
+	}
+	return fmt.Errorf("tokenize: Python ended early: %w: %s; run `mlxdyno setup` to check the environment", err, t.stderr.last())
 }
 
-func (t *tokenizer) wait() error { return t.cmd.Wait() }
+// end ends the process unless it has ended, and waits for it.
+func (t *tokenizer) end() {
+	t.cancel()
+	t.cmd.Wait() //nolint:errcheck // how it ends no longer matters
+}
 
 // tail keeps the end of what a process prints.
 type tail struct{ b []byte }

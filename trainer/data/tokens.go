@@ -52,7 +52,6 @@ type tokensWriter struct {
 	buf     *bufio.Writer
 	starts  []int64
 	prompts []int32
-	scratch []byte
 }
 
 func createTokens(path string) (*tokensWriter, error) {

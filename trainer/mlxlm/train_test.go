@@ -67,8 +67,12 @@ func TestSameAsMLXLM(t *testing.T) {
 	if s.Ready.AdaptedModules != 21 || s.Ready.Layers != 3 || s.Ready.Trainable == 0 || s.Ready.TrainRows != 26 || s.Ready.ValidRows != 5 {
 		t.Errorf("ready: %+v", s.Ready)
 	}
-	if s.Hello.BLAS == "" && s.Hello.Device.Kind == "cpu" || s.Hello.Versions["mlx"] == "" || s.Hello.Versions["mlx-lm"] == "" {
+	e := installed(t)
+	if s.Hello.Device.Kind != e.Backend || s.Hello.Versions["mlx"] != e.Versions["mlx"] || s.Hello.Versions["mlx-lm"] == "" {
 		t.Errorf("hello: %+v", s.Hello)
+	}
+	if e.BLASLibrary != "" && (s.Hello.BLAS != filepath.Base(e.BLASLibrary) || s.Hello.Threads != trainer.Some(1)) {
+		t.Errorf("BLAS %s with %v threads", s.Hello.BLAS, s.Hello.Threads)
 	}
 }
 
@@ -87,11 +91,11 @@ func TestResume(t *testing.T) {
 
 	j := whole
 	j.Dir, j.SaveOnStop = t.TempDir(), true
-	root := filepath.Join(j.Dir, "checkpoints")
+	saved := filepath.Join(j.Dir, "checkpoints")
 	var events []trainer.Event
 	segment := func(ctx context.Context, until int, each func(trainer.Event)) trainer.Result {
 		t.Helper()
-		ref, bad, err := checkpoint.Newest(root)
+		ref, bad, err := checkpoint.Newest(saved)
 		if err != nil || len(bad) > 0 {
 			t.Fatal(err, bad)
 		}

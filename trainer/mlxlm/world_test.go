@@ -12,26 +12,33 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/mlxdyno/mlxdyno/mlxbind/install"
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/data"
 	"github.com/mlxdyno/mlxdyno/trainer/mlxlm"
 	"github.com/mlxdyno/mlxdyno/trainer/worker"
 )
 
-// environment is the Python that trains; without one a test fails.
-func environment(t testing.TB) mlxlm.Options {
+// installed is the environment that `make setup` made; without one a test fails.
+func installed(t testing.TB) install.Env {
 	t.Helper()
-	python := os.Getenv("MLXDYNO_TEST_PYTHON")
-	if python == "" {
-		t.Fatal("no Python environment: run `mlxdyno setup`")
+	home, err := install.Home()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return mlxlm.Options{Python: python, Environ: oneThread(os.Environ())}
+	e, err := install.Find(home)
+	if err != nil {
+		t.Fatalf("%v (make setup, or name its home in MLXDYNO_HOME)", err)
+	}
+	return e
 }
 
-// oneThread fixes the BLAS threads, which decide the last bits, and keeps tests
-// that run side by side from holding each other up.
-func oneThread(environ []string) []string {
-	return append(environ, "OPENBLAS_NUM_THREADS=1", "OMP_NUM_THREADS=1")
+// environment has one BLAS thread: their number decides the last bits, and one
+// keeps tests that run side by side from holding each other up.
+func environment(t testing.TB) mlxlm.Options {
+	t.Helper()
+	e := installed(t)
+	return mlxlm.Options{Python: e.Python, Environ: append(e.Environ(), "OPENBLAS_NUM_THREADS=1", "OMP_NUM_THREADS=1")}
 }
 
 func runPython(t testing.TB, stdin any, args ...string) []byte {
@@ -53,13 +60,14 @@ func runPython(t testing.TB, stdin any, args ...string) []byte {
 	return out[bytes.LastIndexByte(out, '\n')+1:]
 }
 
-// world is a tiny model and text in tokens, made once.
+// world is a tiny model and text in tokens, made once below root.
 type world struct {
-	root, model, text string
-	set               *data.Set
+	model, text string
+	set         *data.Set
 }
 
 var (
+	root     string
 	made     world
 	makeOnce sync.Once
 )
@@ -67,11 +75,7 @@ var (
 func theWorld(t testing.TB) world {
 	t.Helper()
 	makeOnce.Do(func() {
-		root, err := os.MkdirTemp("", "mlxdyno-mlxlm")
-		if err != nil {
-			t.Fatal(err)
-		}
-		w := world{root: root, model: filepath.Join(root, "model"), text: filepath.Join(root, "text")}
+		w := world{model: filepath.Join(root, "model"), text: filepath.Join(root, "text")}
 		runPython(t, nil, "testdata/model.py", w.model)
 		if err := os.MkdirAll(w.text, 0o755); err != nil {
 			t.Fatal(err)
@@ -82,6 +86,7 @@ func theWorld(t testing.TB) world {
 			}
 		}
 		o := environment(t)
+		var err error
 		w.set, err = data.Prepare(t.Context(),
 			data.Options{Python: o.Python, Environ: o.Environ, CacheDir: filepath.Join(root, "tokens")},
 			data.Spec{Path: w.text, Model: w.model, MaskPrompt: true})
@@ -106,10 +111,12 @@ func text(rows int) string {
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if made.root != "" {
-		os.RemoveAll(made.root)
+	var err error
+	if root, err = os.MkdirTemp("", "mlxdyno-mlxlm"); err != nil {
+		panic(err)
 	}
+	code := m.Run()
+	os.RemoveAll(root)
 	os.Exit(code)
 }
 

@@ -1,8 +1,10 @@
 """mlx-lm's own answers, as JSON on the last line of standard output.
 
-tokens MODEL DATA MASK: [[tokens, offset], …] of train.jsonl
-batches: reads {"lengths", "batch", "cap", "grouped"} cases, a line each, and
-answers with the list of batches, each [[batch, width], [rows…], real tokens]
+Cases come on standard input, a line each, and are answered in a list.
+
+tokens: {"model", "data", "mask"} -> [[tokens, offset], …] of train.jsonl
+batches: {"lengths", "batch", "cap", "grouped"} -> the batches of one pass,
+each [[batch, width], [rows…], real tokens]
 """
 
 import json
@@ -12,15 +14,15 @@ import types
 import numpy as np
 
 
-def tokens(model, data, mask):
+def tokens(case):
     from pathlib import Path
 
     from mlx_lm.tuner.datasets import CacheDataset, load_dataset
     from mlx_lm.utils import load_config, load_tokenizer
 
-    path = Path(model)
+    path = Path(case["model"])
     tokenizer = load_tokenizer(path, {"trust_remote_code": False}, eos_token_ids=load_config(path).get("eos_token_id"))
-    args = types.SimpleNamespace(data=data, train=True, test=False, mask_prompt=mask == "true")
+    args = types.SimpleNamespace(data=case["data"], train=True, test=False, mask_prompt=case["mask"])
     train = CacheDataset(load_dataset(args, tokenizer)[0])
     return [[list(t), o] for t, o in (train[i] for i in range(len(train)))]
 
@@ -57,9 +59,5 @@ def batches(case):
     return out
 
 
-if sys.argv[1] == "tokens":
-    answer = tokens(*sys.argv[2:])
-else:
-    answer = [batches(json.loads(line)) for line in sys.stdin]
-print()
-print(json.dumps(answer))
+answers = {"tokens": tokens, "batches": batches}[sys.argv[1]]
+print("\n" + json.dumps([answers(json.loads(line)) for line in sys.stdin]))

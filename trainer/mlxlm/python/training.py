@@ -32,6 +32,10 @@ class Ended(Exception):
         self.done = {"reason": reason, **done}
 
 
+class GivenUp(Exception):
+    """An evaluation was left in the middle."""
+
+
 def replace(name, ours):
     """Puts ours in the place of a part of mlx-lm's trainer; returns that part."""
     theirs = getattr(T, name, None)
@@ -78,10 +82,10 @@ class Training:
         self.directory = None if self.shapes else job.get("dir")
         origin = job.get("from")
         self.step = self.first = origin["step"] if origin else 0
-        self.saved = self.first if origin else None  # step of the newest checkpoint
+        self.saved = self.first  # step of the newest checkpoint; step 0 needs none
         self.evaluated = None  # step after which it was last done
         self.budget = job.get("budget_ms", 0) / 1000
-        endless = self.shapes or self.budget
+        endless = self.shapes or (self.budget and not self.directory)
         self.until = job.get("until_step") or (math.inf if endless else self.schedule["steps"])
         self.started = None  # when the first step began
         self.began = 0.0  # when this step began
@@ -101,6 +105,10 @@ class Training:
                 f"is no multiple of {self.plan['accumulation']} steps",
                 "choose a --reload-interval that is a multiple of --grad-accumulation-steps",
             )
+        left = (self.until - self.first) % self.plan["accumulation"] if self.directory else 0
+        if left:
+            text = f"the last {left} steps do not complete an update, so they change nothing, as in mlx-lm"
+            self.events.warn("schedule.unfinished-update", text)
         replace("TrainUI", Silent)
         replace("rprint", lambda *_, **__: None)  # says of every long row that it is cut
         self.mlx_lm_clear_cache = replace("_clear_cache", self.clear_cache)
@@ -223,13 +231,13 @@ class Training:
     # Between steps.
 
     def between_steps(self):
+        if not self.commands.gone and self.commands.stop is None:
+            self.attend()
+        # It may have been told just now, in mid-evaluation.
         if self.commands.gone:
             raise Ended("stop")
-        if self.commands.stop is None:
-            self.attend()
-        # It may have been told while it evaluated.
         if (save := self.commands.stop) is not None:
-            if not (save and self.directory):
+            if not (save and self.directory) or self.step >= self.until:
                 raise Ended("stop")
             if self.at_update(self.step):
                 self.save()
@@ -239,12 +247,9 @@ class Training:
 
     def attend(self):
         """What is due after this step."""
-        if self.shapes:
+        over, complete = self.step >= self.until, self.step >= self.schedule["steps"]
+        if self.evaluation_is_due(complete) and not self.evaluate():
             return
-        complete = self.step >= self.schedule["steps"]
-        over = self.step >= self.until
-        if self.evaluation_is_due(complete):
-            self.evaluate()
         if self.directory and self.at_update(self.step) and (over or self.save_is_due()):
             self.save()
         if over and complete and self.directory:
@@ -259,41 +264,48 @@ class Training:
         return (step - self.first) % self.plan["accumulation"] == 0
 
     def evaluation_is_due(self, complete):
-        if not self.job.get("evaluate") or not len(self.valid) or not self.schedule["val_batches"]:
+        if self.shapes or not self.job.get("evaluate") or not len(self.valid) or not self.schedule["val_batches"]:
             return False
         due = self.step == 0 or complete or self.step % self.schedule["eval_every"] == 0
         return due and self.evaluated != self.step
 
     def evaluate(self):
         """mlx-lm's evaluate(), on the same batches every time and without a
-        trace in the order of the training's."""
+        trace in the order of the training's. Given up when told to leave."""
         began, batches = time.perf_counter(), 0
 
         def count():
             nonlocal batches
             batches += 1
+            if self.commands.gone or self.commands.stop is not None:
+                raise GivenUp
 
         generator = np.random.get_state()
-        loss = T.evaluate(
-            model=self.model,
-            dataset=self.valid,
-            batch_size=min(self.plan["batch"], len(self.valid)),
-            num_batches=self.schedule["val_batches"],
-            max_seq_length=self.data["max_seq_length"],
-            iterate_batches=functools.partial(T.iterate_batches, seed=self.config["seed"]),
-            clear_cache_threshold=self.clear_above,
-            progress_callback=count,
-        )
-        np.random.set_state(generator)
-        self.model.train()
+        try:
+            loss = T.evaluate(
+                model=self.model,
+                dataset=self.valid,
+                batch_size=min(self.plan["batch"], len(self.valid)),
+                num_batches=self.schedule["val_batches"],
+                max_seq_length=self.data["max_seq_length"],
+                iterate_batches=functools.partial(T.iterate_batches, seed=self.config["seed"]),
+                clear_cache_threshold=self.clear_above,
+                progress_callback=count,
+            )
+        except GivenUp:
+            return False
+        finally:
+            np.random.set_state(generator)
+            self.model.train()
         self.evaluated = self.step
         self.events.emit("eval", {"loss": number(loss), "batches": batches, "seconds": time.perf_counter() - began})
+        return True
 
     # States.
 
     def save_is_due(self):
-        every, newest = self.schedule["save_every"], self.first if self.saved is None else self.saved
-        return self.step // every > newest // every
+        every = self.schedule["save_every"]
+        return self.step // every > self.saved // every
 
     def save(self):
         if self.saved == self.step:
