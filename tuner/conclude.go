@@ -2,23 +2,17 @@ package tuner
 
 import (
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/mlxdyno/mlxdyno/probe/leak"
 	"github.com/mlxdyno/mlxdyno/trainer"
-	"github.com/mlxdyno/mlxdyno/tuner/predict"
 	"github.com/mlxdyno/mlxdyno/tuner/search"
 )
 
 const (
 	limitMargin   = 0.08 // of the peak, above it: jitter of longer runs and validation
 	saveSeconds   = 120  // between checkpoints, at most
-	forwardShare  = 0.35 // of a step's time that a validation batch takes
-	minPeakError  = 0.02 // stated at least
-	minTokenError = 0.05
 	topCandidates = 10
-	p10to90       = 2.56 // standard deviations between those quantiles of a normal distribution
 )
 
 // decision collects the values of the knobs with their reasons.
@@ -203,93 +197,6 @@ func (d *decision) choices() []Choice {
 		out = append(out, c)
 	}
 	return out
-}
-
-// expect makes the promises for the planned training.
-func (r *run) expect(d *decision, f *finalist, s steadiness, step float64) trainer.Expected {
-	steps := d.config.Schedule.Steps
-	median, low, high := r.peaksSeen(f, steps)
-	growth := int64(0)
-	if s.leak.State == leak.Leaking {
-		n := steps
-		if d.config.Schedule.ReloadInterval > 0 {
-			n = min(n, d.config.Schedule.ReloadInterval)
-		}
-		growth = int64(s.leak.BytesAStep * float64(n))
-	}
-	var e trainer.Expected
-	e.PeakBytes = trainer.Some(int64(median) + growth)
-	e.PeakError = max(minPeakError, 2*float64(f.jitter)/median, high/median-1, 1-low/median)
-
-	traced := f.trace * f.plan.shapesSeen(steps)
-	work := step*float64(steps) + traced
-	tokens := float64(f.plan.Tokens) / float64(f.plan.Batches) * float64(steps)
-	e.TokensPerSecond = trainer.Some(tokens / work)
-	e.StepSeconds = trainer.Some(work / float64(steps))
-	sampling := f.plan.samplingError(steps, func(x predict.Work) float64 {
-		t, _ := r.model.Seconds(f.Condition(), x, float64(f.plan.Widest.Positions()))
-		return t.Value
-	})
-	// What makes single steps differ on a busy machine comes and goes slowly: it
-	// does not average out, so the spread of steps counts whole.
-	steady := math.Hypot(s.spread/p10to90, f.drift/2)
-	e.TokensError = max(minTokenError, min(1, 1.96*math.Hypot(math.Hypot(f.spread, steady), sampling)))
-	total := r.load + work
-	note := "validation not included"
-	if val := d.config.Schedule.ValBatches; r.Tokens.Valid == "" || val == 0 {
-		note = "no validation"
-	} else if val > 0 {
-		times := 2 + steps/d.config.Schedule.EvalEvery
-		total += float64(times*val) * forwardShare * step
-		note = "validation estimated"
-	}
-	if n := d.config.Schedule.ReloadInterval; n > 0 {
-		total += float64((steps-1)/n) * r.load
-	}
-	e.TotalSeconds = trainer.Some(total)
-	if s.leak.State != leak.Inconclusive {
-		e.LeakBytesAStep = trainer.Some(s.leak.BytesAStep)
-	}
-	e.Basis = fmt.Sprintf("%d bursts: %d calibration shapes, a confirmation on shapes of the data's own batches and at the widest of them, %d steps on one shape; %s",
-		len(r.report.Bursts), len(r.samples), s.steps, note)
-	if f.plan.Batches > steps {
-		e.Basis += fmt.Sprintf("; the training sees %d of %d batches, so its widest is known only in probability", steps, f.plan.Batches)
-	}
-	return e
-}
-
-// peaksSeen is the peak at the widest batch that a training of so many steps
-// meets: its median and the ends of its 90 % range.
-func (r *run) peaksSeen(f *finalist, steps int) (median, low, high float64) {
-	at := func(q float64) float64 { return r.peakAt(f.Point, f.plan.widestSeen(steps, q)) * f.peakBias }
-	return at(0.5), at(0.05), at(0.95)
-}
-
-// shapesSeen is the expected number of distinct shapes among so many batches.
-func (e *epoch) shapesSeen(steps int) float64 {
-	var sum float64
-	for _, s := range e.shapes() {
-		share := float64(s.Steps) / float64(e.Batches)
-		sum += 1 - math.Pow(1-share, float64(steps))
-	}
-	return sum
-}
-
-// samplingError is the relative standard error of tokens a second over so many
-// batches of the epoch, drawn without replacement.
-func (e *epoch) samplingError(steps int, seconds func(predict.Work) float64) float64 {
-	n := float64(e.Batches)
-	if float64(steps) >= n {
-		return 0 // the rest of a further epoch is ignored
-	}
-	mean := seconds(e.Work) / n
-	rate := float64(e.Tokens) / n
-	var sum float64
-	for _, b := range e.batches {
-		d := seconds(predict.WorkOf(b.Shape))/mean - float64(b.Tokens)/rate
-		sum += d * d
-	}
-	return math.Sqrt(sum / n / float64(steps) * (1 - float64(steps)/n))
 }
 
 // compare predicts what the study began with.

@@ -35,6 +35,7 @@ type finalist struct {
 	trace    float64 // seconds that the first step of a shape takes longer than the others
 	drift    float64 // relative change of step time over the stability burst
 	data     float64 // data time over step time
+	inOrder  bool    // the rehearsal met the batches that were foreseen
 	config   trainer.Config
 }
 

@@ -34,6 +34,7 @@ type machine struct {
 	leak      int64   // bytes a step
 	host      int64
 	device    string
+	shuffles  bool
 
 	ran    map[string]int // job → times
 	onCall func(n int) error
@@ -148,8 +149,12 @@ func (m *machine) batches(job trainer.Job, rng *rand.Rand) []data.Batch {
 		return out
 	}
 	plan := data.PlanBatches(m.lengths, job.Config.Plan.Batch, job.Config.Data.MaxSeqLength, job.Config.Data.GroupByLength)
+	order := newTwister(uint32(job.Config.Seed)).permutation
+	if m.shuffles { // an engine with an order of its own
+		order = rng.Perm
+	}
 	for len(out) < job.UntilStep {
-		for _, i := range rng.Perm(len(plan)) {
+		for _, i := range order(len(plan)) {
 			out = append(out, plan[i])
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -407,6 +408,77 @@ func TestWriteConfigIsReadBack(t *testing.T) {
 		if got := f.Settings.Origin(name); got != want {
 			t.Errorf("%s is %s, want %s", name, got, want)
 		}
+	}
+}
+
+// Values printed by numpy 2: np.random.seed(s); np.random.permutation(n), twice.
+func TestPermutationIsNumpys(t *testing.T) {
+	tests := []struct {
+		seed          uint32
+		n             int
+		first, second []int
+	}{
+		{0, 10, []int{2, 8, 4, 9, 1, 6, 7, 3, 0, 5}, []int{3, 5, 1, 2, 9, 8, 0, 6, 7, 4}},
+		{42, 7, []int{0, 1, 5, 2, 4, 3, 6}, []int{5, 0, 3, 2, 1, 6, 4}},
+		{4294967295, 13, []int{9, 5, 10, 12, 8, 1, 11, 6, 0, 4, 7, 2, 3}, []int{2, 0, 3, 4, 1, 5, 8, 12, 9, 7, 6, 10, 11}},
+	}
+	for _, tt := range tests {
+		rng := newTwister(tt.seed)
+		if got := rng.permutation(tt.n); !slices.Equal(got, tt.first) {
+			t.Errorf("seed %d: %v", tt.seed, got)
+		}
+		if got := rng.permutation(tt.n); !slices.Equal(got, tt.second) {
+			t.Errorf("seed %d, again: %v", tt.seed, got)
+		}
+	}
+	if got := newTwister(7).permutation(2000); got[0] != 1072 || got[1999] != 175 {
+		t.Errorf("seed 7, 2000: %d … %d", got[0], got[1999])
+	}
+}
+
+// A short training is promised the batches it will meet, or a range when the
+// engine has an order of its own.
+func TestShortTrainingIsForeseen(t *testing.T) {
+	tests := []struct {
+		name     string
+		shuffles bool
+		misses   int // a range holds nine times of ten
+	}{{"numpy's order", false, 0}, {"an order of its own", true, 4}}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			missed := 0
+			for seed := range 20 {
+				m := laptop()
+				m.shuffles, m.noise = tt.shuffles, 0
+				s := study(m, 8<<30)
+				for knob, v := range map[string]string{"iters": "20", "batch-size": "4", "seed": fmt.Sprint(seed)} {
+					if err := s.Base.Set(knob, v, trainer.FromFlag); err != nil {
+						t.Fatal(err)
+					}
+				}
+				r, err := s.Run(context.Background())
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, err := m.Burst(context.Background(), trainer.Job{Config: r.Config, UntilStep: 20})
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, want := b.Summary.Figures, r.Expected
+				peak := float64(got.PeakBytes.Or(0))/float64(want.PeakBytes.Or(1)) - 1
+				speed := got.TokensPerSecond.Or(0)/want.TokensPerSecond.Or(1) - 1
+				if math.Abs(peak) > want.PeakError || math.Abs(speed) > want.TokensError {
+					missed++
+					t.Logf("seed %d: peak off by %.1f %%, stated %.1f %%; speed off by %.1f %%, stated %.1f %%", seed, 100*peak, 100*want.PeakError, 100*speed, 100*want.TokensError)
+				}
+				if !tt.shuffles && want.PeakError > 0.05 {
+					t.Errorf("seed %d: a known order, and ±%.0f %% for the peak", seed, 100*want.PeakError)
+				}
+			}
+			if missed > tt.misses {
+				t.Errorf("%d of 20 promises broken", missed)
+			}
+		})
 	}
 }
 

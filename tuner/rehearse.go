@@ -39,6 +39,8 @@ func (r *run) rehearse(ctx context.Context, f *finalist) error {
 		r.report.Gates = append(r.report.Gates, Gate{Name: "rehearsal", Observed: 1, Unit: "failures", Text: "the training's own first steps: " + problemOf(burst)})
 		return nil
 	}
+	f.inOrder = true
+	expected := r.drawn(f, len(burst.Summary.Steps))
 	var measured, predicted, pure, waiting float64
 	var tokens, peak int64
 	var widest trainer.Shape
@@ -46,6 +48,7 @@ func (r *run) rehearse(ctx context.Context, f *finalist) error {
 		if s.Shape.Width > widest.Width {
 			widest = trainer.Shape{Batch: s.Shape.Batch, Width: s.Shape.Width}
 		}
+		f.inOrder = f.inOrder && s.Shape.Width == expected[i].Shape.Width && s.Tokens == expected[i].Tokens
 		peak = max(peak, s.Memory.Peak.Or(0))
 		if i == 0 { // as in every figure of a training
 			continue
