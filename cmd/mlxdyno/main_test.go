@@ -17,18 +17,22 @@ func TestMain(m *testing.M) {
 // TestScripts runs the command line as a person would. Scripts have a home of
 // their own, which is empty.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+	testscript.Run(t, scripts("testdata/script", func(*testscript.Env) error { return nil }))
+}
+
+func scripts(dir string, setup func(*testscript.Env) error) testscript.Params {
+	return testscript.Params{
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("MLXDYNO_HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("HF_HUB_CACHE", filepath.Join(e.WorkDir, "hub"))
 			e.Setenv("LC_ALL", "C.UTF-8")
-			return nil
+			return setup(e)
 		},
 		Cmds: commands,
-	})
+	}
 }
 
 // commands are what scripts can do beyond testscript's own.
@@ -56,11 +60,23 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 			ts.Fatalf("%s ended with status %s, want %s", strings.Join(args[1:], " "), got, args[0])
 		}
 	},
-	// truncate FILE N cuts N bytes off the end of a file.
-	"truncate": func(ts *testscript.TestScript, neg bool, args []string) {
+	// copydir FROM TO copies a flat directory.
+	"copydir": func(ts *testscript.TestScript, _ bool, args []string) {
+		ts.Check(os.CopyFS(ts.MkAbs(args[1]), os.DirFS(ts.MkAbs(args[0]))))
+	},
+	// truncate FILE cuts the last third of a file off.
+	"truncate": func(ts *testscript.TestScript, _ bool, args []string) {
 		path := ts.MkAbs(args[0])
 		info, err := os.Stat(path)
 		ts.Check(err)
-		ts.Check(os.Truncate(path, info.Size()-int64(len(args[1]))))
+		ts.Check(os.Truncate(path, info.Size()/3*2))
+	},
+	// replace FILE OLD NEW changes a text in a file.
+	"replace": func(ts *testscript.TestScript, _ bool, args []string) {
+		old := ts.ReadFile(args[0])
+		if !strings.Contains(old, args[1]) {
+			ts.Fatalf("%s does not contain %q", args[0], args[1])
+		}
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.ReplaceAll(old, args[1], args[2])), 0o644))
 	},
 }
