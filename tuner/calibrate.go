@@ -359,13 +359,16 @@ func (r *run) enumerate() {
 }
 
 // samplesOf turns the steps of a burst of shapes into samples: the highest peak
-// and the median time of each. The first step of a shape pays for tracing and
-// first allocations and is timed only when it is the only one.
+// and the least time of each. What else the machine does only ever adds time,
+// so the least is what repeats; how much comes on top is measured later, for
+// the winner. The first step of a shape pays for tracing and first allocations
+// and is timed only when it is the only one.
 func samplesOf(b trainer.Burst, p Point) []predict.Sample {
 	var out []predict.Sample
 	for _, s := range b.Summary.Shapes {
-		out = append(out, predict.Sample{Condition: p.Condition(), Shape: trainer.Shape{Batch: s.Batch, Width: s.Width},
-			PeakBytes: float64(s.PeakBytes.Or(0)), Seconds: s.StepSeconds})
+		shape := trainer.Shape{Batch: s.Batch, Width: s.Width}
+		out = append(out, predict.Sample{Condition: p.Condition(), Shape: shape,
+			PeakBytes: float64(s.PeakBytes.Or(0)), Seconds: slices.Min(timesOf(b, shape))})
 	}
 	return out
 }

@@ -214,8 +214,12 @@ func (r *run) compare(f *finalist) {
 		start.Note = "nothing that was measured says what it takes"
 		return
 	}
+	if c.Point == f.Point {
+		c = f.Candidate
+	} else {
+		c = r.corrected(c, f)
+	}
 	if !c.Measured {
-		c.TokensPerSecond /= f.ratio
 		start.Note = "predicted, corrected by what the confirmation showed"
 	}
 	start.Fits, start.Measured = c.Fits, c.Measured
@@ -227,17 +231,23 @@ func (r *run) compare(f *finalist) {
 	}
 }
 
+// corrected returns a candidate at the winner's pace: with what the machine
+// added to the least times, and for one that was only predicted also with what
+// the prediction missed.
+func (r *run) corrected(c Candidate, f *finalist) Candidate {
+	if c.Measured {
+		return atPace(c, f.ratio/f.least)
+	}
+	return atPace(c, f.ratio)
+}
+
 // rank fills in the candidates, the winner first, the others corrected by what
 // the confirmation showed.
 func (r *run) rank(f *finalist) {
 	all := slices.Clone(r.outcome.Feasible)
 	all = slices.DeleteFunc(all, func(c Candidate) bool { return c.Point == f.Point })
 	for i := range all {
-		if !all[i].Measured {
-			all[i].EpochSeconds *= f.ratio
-			all[i].SecondsPerUsefulToken *= f.ratio
-			all[i].TokensPerSecond /= f.ratio
-		}
+		all[i] = r.corrected(all[i], f)
 	}
 	search.Order(all, r.Wishes.Prefer)
 	f.Chosen, f.Fits = true, true

@@ -25,7 +25,8 @@ const (
 type finalist struct {
 	search.Candidate
 	plan     *epoch
-	ratio    float64 // measured over predicted time, weighted by the epoch's time
+	least    float64 // least measured over predicted time, weighted by the epoch's time: what finalists are compared by
+	ratio    float64 // the same of the median, and with the rehearsal's steps: what is promised
 	spread   float64 // relative standard error of ratio
 	covered  float64 // seconds that were timed
 	peak     int64   // measured at the widest batch
@@ -109,8 +110,8 @@ func (r *run) couldBeat(c search.Candidate, f *finalist) bool {
 	if r.Wishes.Prefer == Memory {
 		return c.PeakBytes-2*c.PeakErrorBytes < f.peak
 	}
-	// The ratio of measurement to prediction found so far is likely c's too.
-	hope := c.SecondsPerUsefulToken * f.ratio * (1 - 2*math.Hypot(f.spread, r.model.TimeError()))
+	// How measurement and prediction differ for f is likely how they do for c.
+	hope := c.SecondsPerUsefulToken * f.least * (1 - 2*math.Hypot(f.spread, r.model.TimeError()))
 	return c.SecondsPerUsefulToken < r.outcome.Feasible[0].SecondsPerUsefulToken*worthwhile && hope < f.SecondsPerUsefulToken*(1+search.Tie)
 }
 
@@ -128,7 +129,7 @@ func (r *run) confirmOne(ctx context.Context, c search.Candidate) (*finalist, er
 	at := func(s trainer.Shape) float64 { return r.seconds(c.Point, s) }
 	strata, shapes := confirmShapes(f.plan, at, (share - r.loadTime()).Seconds())
 	// A burst that measures the widest batch must reach it: no budget cuts it.
-	job := trainer.Job{Config: f.config, Shapes: shapes, Budget: 3 * max(share, 2*time.Second)}
+	job := trainer.Job{Config: f.config, Shapes: shapes, Budget: 2 * max(share, 2*time.Second)}
 	burst, err := r.bursts.run(ctx, "confirm", "run "+c.Point.String(), c.Point, job)
 	if err != nil {
 		return nil, err
@@ -189,6 +190,7 @@ func (r *run) measure(f *finalist, b trainer.Burst, strata []stratum, at func(tr
 			continue
 		}
 		middle := median(times)
+		f.least += s.weight * slices.Min(times) / at(s.shape)
 		f.ratio += s.weight * middle / at(s.shape)
 		weights += s.weight
 		spread := relativeSpread(times, middle)
@@ -198,6 +200,7 @@ func (r *run) measure(f *finalist, b trainer.Burst, strata []stratum, at func(tr
 		}
 	}
 	if weights > 0 {
+		f.least /= weights
 		f.ratio /= weights
 		f.spread = math.Sqrt(variance) / weights
 	}
@@ -216,9 +219,7 @@ func (r *run) measure(f *finalist, b trainer.Burst, strata []stratum, at func(tr
 func (r *run) note(f *finalist, predicted search.Candidate) {
 	f.Measured, f.Extrapolated = true, false
 	f.PeakBytes, f.PeakErrorBytes = f.peak, f.jitter
-	f.EpochSeconds *= f.ratio
-	f.SecondsPerUsefulToken *= f.ratio
-	f.TokensPerSecond /= f.ratio
+	f.Candidate = atPace(f.Candidate, f.least)
 	r.report.Checks = append(r.report.Checks, Check{What: "confirmation", Candidate: f.Point, HeldOut: true,
 		PredictedPeakBytes: trainer.Some(predicted.PeakBytes), MeasuredPeakBytes: trainer.Some(f.peak),
 		PeakError:                trainer.Some(float64(predicted.PeakBytes)/float64(f.peak) - 1),
@@ -227,6 +228,14 @@ func (r *run) note(f *finalist, predicted search.Candidate) {
 	if i := slices.IndexFunc(r.outcome.Feasible, func(c search.Candidate) bool { return c.Point == f.Point }); i >= 0 {
 		r.outcome.Feasible[i] = f.Candidate
 	}
+}
+
+// atPace returns c with its times multiplied.
+func atPace(c search.Candidate, factor float64) search.Candidate {
+	c.EpochSeconds *= factor
+	c.SecondsPerUsefulToken *= factor
+	c.TokensPerSecond /= factor
+	return c
 }
 
 // best orders finalists by what was measured.

@@ -84,11 +84,8 @@ func (r *run) rehearse(ctx context.Context, f *finalist) error {
 	weight := measured / (measured + f.covered)
 	ratio := weight*here + (1-weight)*there
 	f.spread = math.Max(f.spread, math.Abs(math.Log(here/there))/2)
-	scale := ratio / f.ratio
+	f.Candidate = atPace(f.Candidate, ratio/f.ratio)
 	f.ratio = ratio
-	f.EpochSeconds *= scale
-	f.SecondsPerUsefulToken *= scale
-	f.TokensPerSecond /= scale
 	return nil
 }
 

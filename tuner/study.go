@@ -193,6 +193,7 @@ func (r *run) settle(ctx context.Context) (bool, error) {
 			r.reject(winner.Point, winner.plan.Widest)
 			continue
 		}
+		winner.Candidate = atPace(winner.Candidate, winner.ratio/winner.least)
 		if err := r.rehearse(ctx, winner); err != nil {
 			return false, err
 		}
