@@ -158,7 +158,7 @@ func (p *page) finding(f probe.Finding) {
 	if f.Why != "" {
 		p.text(2, plain, f.Why)
 	}
-	if len(f.DependsOn) > 0 {
+	if f.Severity == probe.Skipped && len(f.DependsOn) > 0 {
 		p.text(2, faint, "needs "+strings.Join(f.DependsOn, ", ")+" first")
 	}
 	p.evidence(f.Evidence)

@@ -98,7 +98,8 @@ func load(dir string, busy bool) (Report, error) {
 			r.AdapterPath = adapterAt(f.Adapter, filepath.Join(dir, adapterName))
 		}
 	}
-	if r.State != StateFinished && r.State != StateRunning {
+	begun := r.StepsDone > 0 || len(r.Checkpoints) > 0
+	if r.State == StateInterrupted || r.State == StateDied || r.State == StateFailed && begun {
 		r.ResumeCommand = resumeCommand(dir)
 	}
 	return r, nil

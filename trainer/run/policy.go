@@ -173,6 +173,9 @@ func failureOf(r trainer.Result) *Failure {
 		if r.Failure.Hint != "" {
 			f.Fix = append(f.Fix, r.Failure.Hint)
 		}
+		if k := r.Failure.FailKind; k == trainer.FailData || k == trainer.FailConfig {
+			f.LogTail = "" // the worker knew what was wrong and has said it
+		}
 	}
 	switch {
 	case r.Outcome == trainer.OOM || r.SuspectedOOM || r.Failure != nil && r.Failure.FailKind == trainer.FailOOM:

@@ -56,7 +56,7 @@ type Report struct {
 	Notes       []Note    `json:"notes,omitempty"`    // what this program did or noticed
 	Warnings    []Warning `json:"warnings,omitempty"` // what workers or the directory's state warn of
 
-	ResumeCommand string `json:"resume_command,omitempty"` // empty when there is nothing to resume
+	ResumeCommand string `json:"resume_command,omitempty"` // empty when there is nothing to go on from
 }
 
 // Segment is one worker process of a training.
