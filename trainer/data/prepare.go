@@ -190,26 +190,29 @@ const (
 
 // holdOut decides which rows become the validation split: those with the lowest
 // hashes of their text. So the choice depends on nothing else, and equal rows
-// land on the same side.
-func (f *file) holdOut() (isHeld func(row []byte) bool, err error) {
+// land on the same side. It returns their number too.
+func (f *file) holdOut() (isHeld func(row []byte) bool, held int, err error) {
 	var hashes []uint64
 	if err := f.lines(func(_ int, row []byte) error {
 		hashes = append(hashes, hashRow(row))
 		return nil
 	}); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	none := func([]byte) bool { return false }
 	n := max(int(heldOutShare*float64(len(hashes))), min(leastHeldOut, len(hashes)/4))
 	if n == 0 {
-		return none, nil
+		return none, 0, nil
 	}
 	slices.Sort(hashes)
 	highest := hashes[n-1]
-	if taken, _ := slices.BinarySearch(hashes, highest+1); highest+1 == 0 || taken > len(hashes)/2 {
-		return none, nil // nearly all rows are equal
+	for n < len(hashes) && hashes[n] == highest {
+		n++
 	}
-	return func(row []byte) bool { return hashRow(row) <= highest }, nil
+	if n > len(hashes)/2 {
+		return none, 0, nil // nearly all rows are equal
+	}
+	return func(row []byte) bool { return hashRow(row) <= highest }, n, nil
 }
 
 func hashRow(row []byte) uint64 {

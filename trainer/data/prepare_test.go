@@ -260,6 +260,47 @@ func TestPrepareCancelled(t *testing.T) {
 	}
 }
 
+func TestTextChangesMeanwhile(t *testing.T) {
+	t.Parallel()
+	path := write(t, t.TempDir(), "rows.jsonl", completions(5000))
+	o := options(t)
+	var once sync.Once
+	o.Progress = func(string, int, int) {
+		once.Do(func() {
+			f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer f.Close()
+			if _, err := f.WriteString(completions(10)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	_, err := data.Prepare(t.Context(), o, data.Spec{Path: path, Model: modelDir(t)})
+	var e *data.Error
+	if !errors.As(err, &e) || !strings.Contains(err.Error(), "changed while it was read") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestPythonDies(t *testing.T) {
+	t.Parallel()
+	o := options(t)
+	o.Python = write(t, t.TempDir(), "python", "#!/bin/sh\nfor i in $(seq 100); do read row || break; done\necho Boom >&2\nexit 3\n")
+	if err := os.Chmod(o.Python, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, rows := range []int{10, 20000} {
+		path := write(t, t.TempDir(), "rows.jsonl", completions(rows))
+		_, err := data.Prepare(t.Context(), o, data.Spec{Path: path, Model: modelDir(t)})
+		if err == nil || !strings.Contains(err.Error(), "Python ended early: exit status 3: Boom") {
+			t.Errorf("%d rows: got %v", rows, err)
+		}
+	}
+}
+
 func TestRowsThatTheTokenizerRefuses(t *testing.T) {
 	t.Parallel()
 	good := `{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]}` + "\n"

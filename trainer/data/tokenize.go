@@ -47,56 +47,60 @@ func tokenize(ctx context.Context, o Options, s Spec, src *Source, key, dir stri
 		rows += f.rows
 	}
 	if src.HeldOut {
+		var held int
 		var err error
-		if isHeld, err = src.files[0].holdOut(); err != nil {
-			return err
-		}
-		held := 0
-		if err := src.files[0].lines(func(_ int, row []byte) error {
-			if isHeld(row) {
-				held++
-			}
-			return nil
-		}); err != nil {
+		if isHeld, held, err = src.files[0].holdOut(); err != nil {
 			return err
 		}
 		total[Train] -= held
 		total[Valid] = held
 	}
 
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	procs := make([]*tokenizer, min(1+rows/rowsPerProcess, runtime.NumCPU(), maxProcesses))
 	for i := range procs {
-		p, err := startTokenizer(ctx, cancel, o, s)
+		p, err := startTokenizer(ctx, o, s)
 		if err != nil {
 			return err
 		}
-		defer p.end()
+		defer func() {
+			cancel(nil)
+			p.cmd.Wait() //nolint:errcheck // how it ends no longer matters
+		}()
 		procs[i] = p
 	}
 	// Rows on their way: more than a block, so that the feeder always gets to
 	// the end of the block for which the collector waits.
 	places := make(chan place, 4*blockRows)
-	fed := make(chan error, 1)
+	fed := make(chan struct{})
 	go func() {
+		defer close(fed)
 		defer close(places)
-		fed <- feed(ctx, src, isHeld, procs, places)
+		if err := feed(ctx, src, isHeld, procs, places); err != nil {
+			cancel(err) // no process gets the rest of its block
+		}
 	}()
-	c := collector{o: o, src: src, total: total, dir: dir, out: map[string]*splitWriter{}}
+	c := collector{o: o, total: total, dir: dir, out: map[string]*splitWriter{}}
+	defer c.close()
 	err := c.collect(ctx, procs, places)
 	if err != nil {
-		cancel()
+		cancel(err)
 	}
-	if feedErr := <-fed; err == nil {
-		err = feedErr
-	}
+	<-fed
 	if err == nil {
-		err = c.finish(key)
+		err = context.Cause(ctx)
 	}
-	c.close()
-	return err
+	if err != nil {
+		return err
+	}
+	return c.finish(key)
 }
+
+// lostError is a process that no longer takes rows.
+type lostError struct{ p *tokenizer }
+
+func (*lostError) Error() string { return "tokenize: a process ended early" }
 
 // feed sends every row to its process.
 func feed(ctx context.Context, src *Source, isHeld func([]byte) bool, procs []*tokenizer, places chan<- place) error {
@@ -117,11 +121,12 @@ func feed(ctx context.Context, src *Source, isHeld func([]byte) bool, procs []*t
 			}
 			n++
 			text = append(append(append(text[:0], letter), row...), '\n')
-			if _, err := p.in.Write(text); err != nil {
-				return err
+			_, err := p.in.Write(text)
+			if err == nil && n%blockRows == 0 {
+				err = p.in.Flush()
 			}
-			if n%blockRows == 0 {
-				return p.in.Flush()
+			if err != nil {
+				return &lostError{p}
 			}
 			return nil
 		})
@@ -131,7 +136,7 @@ func feed(ctx context.Context, src *Source, isHeld func([]byte) bool, procs []*t
 	}
 	for _, p := range procs {
 		if err := errors.Join(p.in.Flush(), p.stdin.Close()); err != nil {
-			return err
+			return &lostError{p}
 		}
 	}
 	return nil
@@ -146,7 +151,6 @@ type splitWriter struct {
 
 type collector struct {
 	o     Options
-	src   *Source
 	total map[string]int
 	dir   string
 	out   map[string]*splitWriter
@@ -159,10 +163,7 @@ func (c *collector) collect(ctx context.Context, procs []*tokenizer, places <-ch
 		n++
 		row, ok := <-p.rows
 		if !ok {
-			if ctx.Err() != nil {
-				return fmt.Errorf("tokenize: %w", context.Cause(ctx))
-			}
-			return p.failure()
+			return whyEnded(ctx, p)
 		}
 		w, err := c.writer(at)
 		if err != nil {
@@ -181,6 +182,21 @@ func (c *collector) collect(ctx context.Context, procs []*tokenizer, places <-ch
 		}
 	}
 	return nil
+}
+
+// whyEnded says why p gave no more rows: by itself, because another process
+// ended, or because everything was called off.
+func whyEnded(ctx context.Context, p *tokenizer) error {
+	if cause := context.Cause(ctx); cause != nil {
+		var lost *lostError
+		if !errors.As(cause, &lost) {
+			return fmt.Errorf("tokenize: %w", cause)
+		}
+		p = lost.p
+		for range p.rows { // until its last words are in
+		}
+	}
+	return p.failure()
 }
 
 func (c *collector) writer(at place) (*splitWriter, error) {
@@ -228,7 +244,6 @@ type tokenizer struct {
 	stderr tail
 	fatal  string // why it gave up; read after rows is closed
 	model  string
-	cancel context.CancelFunc
 }
 
 type tokenRow struct {
@@ -237,8 +252,8 @@ type tokenRow struct {
 	problem string
 }
 
-func startTokenizer(ctx context.Context, cancel context.CancelFunc, o Options, s Spec) (*tokenizer, error) {
-	t := &tokenizer{rows: make(chan tokenRow, 2*blockRows), model: s.Model, cancel: cancel}
+func startTokenizer(ctx context.Context, o Options, s Spec) (*tokenizer, error) {
+	t := &tokenizer{rows: make(chan tokenRow, 2*blockRows), model: s.Model}
 	t.cmd = exec.CommandContext(ctx, o.Python, "-I", "-X", "utf8", "-c", tokenizeScript)
 	t.cmd.Env = append(append([]string{}, o.Environ...), "HF_HUB_OFFLINE=1", "TRANSFORMERS_OFFLINE=1", "TOKENIZERS_PARALLELISM=false")
 	t.cmd.Stderr = &t.stderr
@@ -314,12 +329,6 @@ func (t *tokenizer) failure() error {
 		err = errors.New("without an error")
 	}
 	return fmt.Errorf("tokenize: Python ended early: %w: %s; run `mlxdyno setup` to check the environment", err, t.stderr.last())
-}
-
-// end ends the process unless it has ended, and waits for it.
-func (t *tokenizer) end() {
-	t.cancel()
-	t.cmd.Wait() //nolint:errcheck // how it ends no longer matters
 }
 
 // tail keeps the end of what a process prints.

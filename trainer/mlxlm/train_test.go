@@ -174,6 +174,26 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// Told to stop at the very start, perhaps in its first evaluation, a worker
+// leaves, and saves only what it has trained.
+func TestStopAtOnce(t *testing.T) {
+	t.Parallel()
+	j := job(t)
+	j.Evaluate, j.Dir, j.SaveOnStop = true, t.TempDir(), true
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	j.Tokens.Valid = j.Tokens.Train // more than one batch
+	j.Config.Schedule.Steps, j.UntilStep = 1_000_000, 0
+	r, s := run(t, ctx, j, func(e trainer.Event) {
+		if _, ok := e.Payload.(trainer.Hello); ok {
+			cancel()
+		}
+	})
+	if r.Outcome != trainer.Stopped || (r.Checkpoint != nil) != (len(s.Steps) > 0) {
+		t.Errorf("after %d steps: %+v", len(s.Steps), r)
+	}
+}
+
 // A checkpoint may be taken on with other batches, after running out of memory.
 func TestResumeWithOtherBatches(t *testing.T) {
 	t.Parallel()
