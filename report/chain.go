@@ -1,6 +1,7 @@
 package report
 
 import (
+	"github.com/mlxdyno/mlxdyno/probe/check"
 	"github.com/mlxdyno/mlxdyno/probe/diagnose"
 	"github.com/mlxdyno/mlxdyno/trainer/run"
 	"github.com/mlxdyno/mlxdyno/tuner"
@@ -19,4 +20,10 @@ type Chain struct {
 	Doctor *diagnose.Report `json:"doctor,omitempty"`
 	Tune   *tuner.Report    `json:"tune,omitempty"`
 	Train  *run.Report      `json:"train,omitempty"`
+}
+
+// ExplainDocument is the whole story of one check.
+type ExplainDocument struct {
+	Schema string `json:"schema"` // ExplainSchema
+	check.Explanation
 }

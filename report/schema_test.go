@@ -34,6 +34,8 @@ var documents = map[string]struct {
 	"setup":    {SetupSchema, "What mlxdyno setup --json prints", SetupDocument{}},
 	"runs":     {RunsSchema, "What mlxdyno runs --json prints", RunsDocument{}},
 	"snapshot": {probe.SnapshotSchema, "A machine's snapshot", probe.Snapshot{}},
+	"chain":    {ChainSchema, "What doctor --tune, doctor --train and train --auto print with --json: a part that was not reached is absent", Chain{}},
+	"explain":  {ExplainSchema, "What mlxdyno doctor explain --json prints", ExplainDocument{}},
 	"error":    {ErrorSchema, "What any command prints with --json when it could not do its part", Error{}},
 }
 

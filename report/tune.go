@@ -75,8 +75,13 @@ func (p *page) choices(list []tuner.Choice) {
 		return
 	}
 	p.heading("Configuration")
-	rows := make([][]cell, len(list))
-	for i, c := range list {
+	var rows [][]cell
+	var folded []string
+	for _, c := range list {
+		if c.Origin == trainer.FromDefault && !p.Verbose {
+			folded = append(folded, c.Knob)
+			continue
+		}
 		value := c.Value
 		if c.Unit != "" && value != "default" {
 			value += " " + c.Unit
@@ -90,9 +95,12 @@ func (p *page) choices(list []tuner.Choice) {
 		if c.Origin == trainer.FromTuned {
 			from.tone = fine
 		}
-		rows[i] = []cell{{c.Knob, strong}, {text: value}, from, {text: c.Reason}}
+		rows = append(rows, []cell{{c.Knob, strong}, {text: value}, from, {text: c.Reason}})
 	}
 	p.table([]column{{title: "knob"}, {title: "value"}, {title: "from"}, {title: "why"}}, rows)
+	if len(folded) > 0 {
+		p.text(tableIndent, faint, "as by default (--verbose says why): "+strings.Join(folded, ", "))
+	}
 }
 
 func (p *page) expected(e trainer.Expected) {

@@ -198,17 +198,12 @@ func (a *app) explainCommand() *cobra.Command {
 				return &userError{Code: "usage", Message: fmt.Sprintf("no check has the code %q", args[0]),
 					Hint: "the codes are: " + strings.Join(check.Codes(), ", "), Status: statusOurs}
 			}
-			return a.print(explanation{report.ExplainSchema, e}, func() error { return writeExplanation(a.stdout, e) })
+			return a.print(report.ExplainDocument{Schema: report.ExplainSchema, Explanation: e}, func() error { return writeExplanation(a.stdout, e) })
 		},
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return check.Codes(), cobra.ShellCompDirectiveNoFileComp
 		},
 	}
-}
-
-type explanation struct {
-	Schema string `json:"schema"`
-	check.Explanation
 }
 
 func writeExplanation(w io.Writer, e check.Explanation) error {
