@@ -130,7 +130,7 @@ func (r *run) confirmOne(ctx context.Context, c search.Candidate) (*finalist, er
 	strata, shapes := confirmShapes(f.plan, at, (share - r.loadTime()).Seconds())
 	// A burst that measures the widest batch must reach it: no budget cuts it.
 	job := trainer.Job{Config: f.config, Shapes: shapes, Budget: 2 * max(share, 2*time.Second)}
-	burst, err := r.bursts.run(ctx, "confirm", "run "+c.Point.String(), c.Point, job)
+	burst, err := r.bursts.run(ctx, "confirm", "run "+c.String(), c.Point, job)
 	if err != nil {
 		return nil, err
 	}
