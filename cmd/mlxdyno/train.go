@@ -193,7 +193,9 @@ func quickVerdict(r *diagnose.Report) string {
 
 // train runs a new training.
 func (a *app) train(ctx context.Context, s *subject, expected *trainer.Expected, t *trainingFlags) (*run.Report, error) {
-	snapshot := s.snapshot(ctx)
+	machine := s.settings.Config
+	machine.Plan.MemoryLimit = trainer.Limit{} // a guideline to MLX; the guard is about the machine
+	guard := budget.Room(s.snapshot(ctx), machine).Bytes.Or(0)
 	dir := t.runDir
 	if dir == "" {
 		var err error
@@ -204,7 +206,7 @@ func (a *app) train(ctx context.Context, s *subject, expected *trainer.Expected,
 	r, err := a.supervise(ctx, run.Plan{
 		Engine: s.engine(), Config: s.settings, Tokens: s.set.Tokens(), Dir: dir, Expected: expected,
 		Identity:   run.Identity{Model: s.facts.Key, Data: s.set.Key, Versions: s.env.Versions},
-		GuardBytes: budget.Room(snapshot, s.settings.Config).Bytes.Or(0),
+		GuardBytes: guard,
 	})
 	if err != nil {
 		if t.runDir == "" {

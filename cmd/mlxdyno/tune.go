@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -183,8 +184,10 @@ type question struct {
 }
 
 func answerPath(dir string, settings trainer.Settings, wishes tuner.Wishes) string {
-	wishes.Budget = 0 // how long the search took does not matter to its answer
-	settings.Config.Output = trainer.Output{}
+	wishes.Budget = 0                         // how long the search took does not matter to its answer
+	settings.Config.Output = trainer.Output{} // nor where results go
+	settings.Origins = maps.Clone(settings.Origins)
+	delete(settings.Origins, "adapter-path")
 	return filepath.Join(dir, hashOf(question{settings.Config, settings.Origins, wishes})+".json")
 }
 

@@ -49,7 +49,7 @@ func (m *Meter) Add(e trainer.Event) {
 		if m.in {
 			m.wall += e.Elapsed - m.at
 			m.gaps++
-			m.speed.add(p)
+			m.speed.add(p, brisk)
 		} else {
 			m.starts += e.Elapsed
 			m.started++
@@ -78,10 +78,13 @@ func (m *Meter) Progress() Progress {
 // rate is tokens over seconds, older steps weighing less and less.
 type rate struct{ tokens, seconds float64 }
 
-// fade makes a step count half after about 14 others.
-const fade = 0.95
+// By these a step counts half after about 14 others, and after about 140.
+const (
+	brisk  = 0.95
+	steady = 0.995
+)
 
-func (r *rate) add(s trainer.Step) {
+func (r *rate) add(s trainer.Step, fade float64) {
 	r.tokens = fade*r.tokens + float64(s.Tokens)
 	r.seconds = fade*r.seconds + s.Seconds + s.DataSeconds
 }

@@ -42,10 +42,10 @@ func TestMeter(t *testing.T) {
 func TestSpeedFollowsTheLastSteps(t *testing.T) {
 	var r rate
 	for range 100 {
-		r.add(trainer.Step{Tokens: 100, Seconds: 1})
+		r.add(trainer.Step{Tokens: 100, Seconds: 1}, brisk)
 	}
 	for range 60 {
-		r.add(trainer.Step{Tokens: 100, Seconds: 2})
+		r.add(trainer.Step{Tokens: 100, Seconds: 2}, brisk)
 	}
 	if v, ok := r.perSecond(); !ok || v < 49 || v > 53 {
 		t.Errorf("%v tokens/s", v)

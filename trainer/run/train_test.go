@@ -308,7 +308,7 @@ func TestGuardAsksOncePerProcess(t *testing.T) {
 
 func TestDriftIsNotedOnce(t *testing.T) {
 	t.Parallel()
-	p := plan(t, "iters", "60")
+	p := plan(t, "iters", "140")
 	p.Expected = &trainer.Expected{Figures: trainer.Figures{PeakBytes: trainer.Some[int64](150), TokensPerSecond: trainer.Some(200.0)}, PeakError: 0.1, TokensError: 0.2}
 	_, obs := must(t, context.Background(), p, &sim{})
 	if d := cmp.Diff([]string{"drift.peak", "drift.speed"}, obs.codes()); d != "" {
