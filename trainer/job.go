@@ -26,7 +26,8 @@ type Job struct {
 	UntilStep int `json:"until_step"`
 
 	// Budget ends the job at the first step boundary after this much time
-	// since the first step began; 0 is no limit. Rounded to milliseconds.
+	// since the first step ended, which may have compiled kernels for minutes;
+	// 0 is no limit. Rounded to milliseconds.
 	Budget time.Duration `json:"-"`
 
 	// Shapes, when there are any, replace the data's own batches: each runs

@@ -194,6 +194,26 @@ func TestStopAtOnce(t *testing.T) {
 	}
 }
 
+// Told to stop in the evaluation after its last step, a worker has saved that
+// step when it leaves.
+func TestStopAtTheEnd(t *testing.T) {
+	t.Parallel()
+	j := job(t)
+	j.Evaluate, j.Dir, j.SaveOnStop = true, t.TempDir(), true
+	j.Tokens.Valid = j.Tokens.Train // more than one batch
+	j.Config.Schedule.Steps, j.Config.Schedule.EvalEvery, j.UntilStep = 2, 2, 2
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r, _ := run(t, ctx, j, func(e trainer.Event) {
+		if _, ok := e.Payload.(trainer.Step); ok && e.Step == 2 {
+			cancel()
+		}
+	})
+	if !r.Outcome.Good() || r.Checkpoint == nil || r.Checkpoint.Step != 2 {
+		t.Errorf("%s, %+v", r.Outcome, r.Checkpoint)
+	}
+}
+
 // A checkpoint may be taken on with other batches, after running out of memory.
 func TestResumeWithOtherBatches(t *testing.T) {
 	t.Parallel()

@@ -87,7 +87,7 @@ class Training:
         self.budget = job.get("budget_ms", 0) / 1000
         endless = self.shapes or (self.budget and not self.directory)
         self.until = job.get("until_step") or (math.inf if endless else self.schedule["steps"])
-        self.started = None  # when the first step began
+        self.started = None  # when the first step ended: it may have compiled for minutes
         self.began = 0.0  # when this step began
         self.data_seconds = 0.0
         self.cached = 0  # bytes in MLX's cache before it was cleared
@@ -162,8 +162,6 @@ class Training:
             mx.reset_peak_memory()
             self.began = time.perf_counter()
             self.data_seconds = self.began - began
-            if self.started is None:
-                self.started = self.began
             yield batch, spans
 
     def exact_batches(self):
@@ -198,6 +196,8 @@ class Training:
         self.step += 1
         self.events.step = self.step
         self.commands.slowest = max(self.commands.slowest, seconds)
+        if self.started is None:
+            self.started = time.perf_counter()
         loss = said["train_loss"]
         step = {
             "loss": number(loss),
@@ -237,10 +237,12 @@ class Training:
         if self.commands.gone:
             raise Ended("stop")
         if (save := self.commands.stop) is not None:
-            if not (save and self.directory) or self.step >= self.until:
+            if not (save and self.directory):
                 raise Ended("stop")
             if self.at_update(self.step):
                 self.save()
+                raise Ended("stop")
+            if self.step >= self.until:
                 raise Ended("stop")
         if self.budget and self.started is not None and time.perf_counter() - self.started >= self.budget:
             raise Ended("budget")

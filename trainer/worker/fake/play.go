@@ -122,7 +122,7 @@ func (p *player) load() {
 
 func (p *player) train() {
 	schedule := p.job.Config.Schedule
-	first := time.Now()
+	var first time.Time // end of the first step
 	plan := p.plan()
 	if p.job.Evaluate && p.job.From == nil {
 		p.evaluate()
@@ -135,7 +135,7 @@ func (p *player) train() {
 		switch {
 		case !more:
 			p.finish(trainer.DoneSteps)
-		case p.job.Budget > 0 && time.Since(first) >= p.job.Budget:
+		case p.job.Budget > 0 && !first.IsZero() && time.Since(first) >= p.job.Budget:
 			p.finish(trainer.DoneBudget)
 		case p.stop.Load() != nil && !p.is(Stubborn):
 			p.finish(trainer.DoneStop)
@@ -143,6 +143,9 @@ func (p *player) train() {
 			os.Exit(0)
 		}
 		p.run(shape)
+		if first.IsZero() {
+			first = time.Now()
+		}
 		last := p.step == p.job.UntilStep
 		if p.job.Evaluate && (last || p.step%max(schedule.EvalEvery, 1) == 0) {
 			p.evaluate()
