@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/mlxdyno/mlxdyno/mlxbind/install"
@@ -138,8 +139,12 @@ func (d *demonstration) command(ctx context.Context, args ...string) error {
 	fmt.Fprintf(d.stdout, "$ mlxdyno %s\n", shellJoin(args[:len(args)-2]))
 	cmd := exec.CommandContext(ctx, d.self, args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it saves its state and leaves
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}                 // a Ctrl-C reaches it once, from here
 	cmd.Stdout, cmd.Stderr = d.stdout, d.stderr
 	err := cmd.Run()
+	if ctx.Err() != nil {
+		return &userError{Code: "interrupted", Message: "interrupted", Hint: "mlxdyno demo goes on with what it has made", Status: statusInterrupted}
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return &userError{Code: "demo.command", Message: fmt.Sprintf("mlxdyno %s ended with status %d", args[0], exit.ExitCode()), Status: exit.ExitCode()}

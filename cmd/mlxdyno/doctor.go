@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,7 +48,7 @@ train with it as well.`),
 	f.BoolVar(&quick, "quick", false, "read only, run no burst")
 	f.BoolVar(&thenTune, "tune", false, "go on with tune")
 	f.BoolVar(&thenTrain, "train", false, "go on with tune and training, as train --auto does")
-	f.DurationVar(&burst, "burst", 20*time.Second, "time for the burst")
+	f.DurationVar(&burst, "burst", 20*time.Second, "time for the steps of the bursts; a third one may take as long again")
 	f.StringVar(&failOn, "fail-on", "fail", "what makes the exit status 1: fail or warn")
 	f.StringVar(&snapshotFile, "snapshot", "", "diagnose from a saved snapshot `FILE` instead of this machine")
 	wishes, training = addWishFlags(cmd), addTrainingFlags(cmd)
@@ -61,12 +63,20 @@ train with it as well.`),
 		if failOn != "fail" && failOn != "warn" {
 			return usagef("--fail-on: %q is not one of fail, warn", failOn)
 		}
-		settings, _, err := knobs.settings(cmd)
+		settings, _, err := a.settings(cmd, knobs)
 		if err != nil {
 			return err
 		}
+		if !thenTrain {
+			if err := refuse(cmd, trainingNames, "--train"); err != nil {
+				return err
+			}
+		}
 		if thenTune || thenTrain {
-			return a.chain(ctx, settings, chain{burst: burst, diagnose: true, train: thenTrain, wishes: wishes, training: training})
+			return a.chain(ctx, settings, chain{burst: burst, diagnose: true, failOn: failOn, train: thenTrain, wishes: wishes, training: training})
+		}
+		if err := refuse(cmd, wishNames, "--tune or --train"); err != nil {
+			return err
 		}
 		var snapshot *probe.Snapshot
 		if snapshotFile != "" {
@@ -82,7 +92,7 @@ train with it as well.`),
 		if err := a.print(r, func() error { return report.Doctor(a.stdout, *r, a.style()) }); err != nil {
 			return err
 		}
-		if !r.Healthy || failOn == "warn" && hasWarning(r) {
+		if fails(r, failOn) {
 			return reported{statusSubject}
 		}
 		return nil
@@ -91,13 +101,10 @@ train with it as well.`),
 	return cmd
 }
 
-func hasWarning(r *diagnose.Report) bool {
-	for _, f := range r.Findings {
-		if f.Severity == probe.Warn {
-			return true
-		}
-	}
-	return false
+// fails reports whether a diagnosis is bad enough for exit status 1.
+func fails(r *diagnose.Report, failOn string) bool {
+	warned := slices.ContainsFunc(r.Findings, func(f probe.Finding) bool { return f.Severity == probe.Warn })
+	return !r.Healthy || failOn == "warn" && warned
 }
 
 func loadSnapshot(path string) (*probe.Snapshot, error) {
@@ -159,23 +166,8 @@ func (a *app) openForDiagnosis(ctx context.Context, settings trainer.Settings) (
 		q.ModelPath = s.settings.Config.Model.Path
 	}
 	if s.dataPath != "" {
-		q.Data = &probe.DataState{Path: s.dataPath}
-		switch {
-		case s.facts != nil && envErr == nil:
-			if s.set, err = a.tokenize(ctx, s); err == nil {
-				q.Data = s.dataState()
-			}
-		default:
-			var src *data.Source
-			if src, err = data.Inspect(s.dataPath); err == nil {
-				q.Data.Format, q.Data.Rows, q.Data.Malformed = src.Format, src.Rows, src.Malformed
-			}
-		}
-		if ctx.Err() != nil {
-			return nil, probe.Snapshot{}, ctx.Err()
-		}
-		if err != nil {
-			q.Data.Problem = err.Error()
+		if q.Data, err = a.dataForDiagnosis(ctx, s, envErr == nil); err != nil {
+			return nil, probe.Snapshot{}, err
 		}
 	}
 	state := probe.Collect(ctx, q)
@@ -184,6 +176,29 @@ func (a *app) openForDiagnosis(ctx context.Context, settings trainer.Settings) (
 		state.Model = &probe.ModelState{Path: q.ModelPath, Problem: modelErr.Error()}
 	}
 	return s, state, nil
+}
+
+// dataForDiagnosis tokenizes the text if that can be done. What is wrong with
+// the text is in the state; a missing tokenizer is the model's problem and has
+// a check of its own; anything else is an error.
+func (a *app) dataForDiagnosis(ctx context.Context, s *subject, ready bool) (*probe.DataState, error) {
+	state := &probe.DataState{Path: s.dataPath}
+	src, err := data.Inspect(s.dataPath)
+	if err == nil {
+		state.Format, state.Rows, state.Malformed = src.Format, src.Rows, src.Malformed
+		if !ready || s.facts == nil || !s.facts.HasTokenizer {
+			return state, nil
+		}
+		if s.set, err = a.tokenize(ctx, s); err == nil {
+			return s.dataState(), nil
+		}
+	}
+	var wrong *data.Error
+	if errors.As(err, &wrong) && strings.HasPrefix(filepath.Clean(wrong.Path), filepath.Clean(s.dataPath)) {
+		state.Problem = err.Error()
+		return state, nil
+	}
+	return nil, err
 }
 
 func (a *app) explainCommand() *cobra.Command {

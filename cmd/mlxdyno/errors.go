@@ -61,6 +61,8 @@ func explain(ctx context.Context, err error) *userError {
 		return user
 	case errors.As(err, &notReady):
 		return &userError{Code: "install." + string(notReady.State), Message: "MLX is not ready: " + notReady.Reason, Hint: notReady.Fix, Status: statusOurs}
+	case errors.As(err, &setup) && setup.Code == install.Interrupted:
+		return &userError{Code: "interrupted", Message: setup.Error(), Hint: setup.Fix, Status: statusInterrupted}
 	case errors.As(err, &setup):
 		return &userError{Code: "setup." + string(setup.Code), Message: setup.Error(), Hint: setup.Fix, Status: statusOurs}
 	case errors.As(err, &mdl):

@@ -15,7 +15,7 @@ import (
 var shortened = map[string][]string{
 	"doctor": {"--burst", "1s", "--max-seq-length", "65"},
 	"tune":   {"--iters", "4", "--budget", "10s", "--max-seq-length", "65"},
-	"train":  {"--iters", "4", "--budget", "10s", "--max-seq-length", "65"},
+	"train":  {"--iters", "4", "--max-seq-length", "65"},
 }
 
 // TestExamples runs every example of every command's help, in the order in
@@ -54,6 +54,9 @@ func TestExamples(t *testing.T) {
 			finished := strings.Contains(line, "--resume") // what it resumes is finished by now
 			if !finished && !strings.Contains(line, "explain") && !strings.Contains(line, "--quick") {
 				args = append(args, shortened[args[0]]...)
+			}
+			if strings.Contains(line, "--auto") {
+				args = append(args, "--budget", "10s")
 			}
 			if len(args) > 1 && args[1] == "--venv" {
 				args[2] = strings.Replace(args[2], "~", dir, 1) // a shell would

@@ -54,8 +54,9 @@ func addKnobFlags(cmd *cobra.Command) *knobFlags {
 }
 
 // settings applies file and flags over the defaults, flags last. It also
-// returns the figures that a tuned file promises.
-func (k *knobFlags) settings(cmd *cobra.Command) (trainer.Settings, *trainer.Expected, error) {
+// returns the figures that a tuned file promises, if what it promised them for
+// is unchanged.
+func (a *app) settings(cmd *cobra.Command, k *knobFlags) (trainer.Settings, *trainer.Expected, error) {
 	s, expected := trainer.NewSettings(), (*trainer.Expected)(nil)
 	if k.file != "" {
 		file, err := trainer.ReadFile(k.file)
@@ -66,7 +67,11 @@ func (k *knobFlags) settings(cmd *cobra.Command) (trainer.Settings, *trainer.Exp
 			return s, nil, &userError{Code: "config.file", Message: err.Error(), Hint: "correct " + k.file + ", or write a new one with mlxdyno tune", Status: statusOurs}
 		}
 		s, expected = file.Settings, file.Expected
+		if file.Edited {
+			a.progress("%s was edited since tune wrote it: its promised figures no longer hold", k.file)
+		}
 	}
+	tuned := s.Config.Key()
 	for _, knob := range trainer.Knobs {
 		if !cmd.Flags().Changed(knob.Name) {
 			continue
@@ -84,25 +89,34 @@ func (k *knobFlags) settings(cmd *cobra.Command) (trainer.Settings, *trainer.Exp
 			return s, nil, usagef("--set %v", err)
 		}
 	}
-	// Workers have a working directory of their own.
-	for _, p := range []*string{&s.Config.Model.Path, &s.Config.Data.Path} {
-		if *p == "" || !pathLike(*p) {
+	if expected != nil && s.Config.Key() != tuned {
+		expected = nil
+		a.progress("flags change what %s was tuned for: its promised figures no longer hold", k.file)
+	}
+	// A run may be resumed from another directory, and workers have their own.
+	paths := []*string{&s.Config.Model.Path, &s.Config.Data.Path}
+	if s.Origin("adapter-path") != trainer.FromDefault {
+		paths = append(paths, &s.Config.Output.AdapterPath)
+	}
+	for _, p := range paths {
+		if *p == "" || p == paths[0] && !pathLike(*p) {
 			continue
 		}
-		if abs, err := filepath.Abs(*p); err == nil {
-			*p = abs
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return s, nil, fmt.Errorf("find %s: %w", *p, err)
 		}
+		*p = abs
 	}
 	return s, expected, nil
 }
 
-// changed reports whether a flag or file value differs from what a tuned file
-// promised its figures for, which makes the promise void.
-func changed(s trainer.Settings) bool {
-	for _, o := range s.Origins {
-		if o == trainer.FromFlag {
-			return true
+// refuse says that flags were given which have no effect here.
+func refuse(cmd *cobra.Command, flags []string, goWith string) error {
+	for _, name := range flags {
+		if cmd.Flags().Changed(name) {
+			return usagef("--%s has no effect here: it goes with %s", name, goWith)
 		}
 	}
-	return false
+	return nil
 }

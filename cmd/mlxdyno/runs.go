@@ -62,6 +62,9 @@ stays unless --unfinished is given.`,
 				}
 				return a.print(report.RunsDocument{Schema: report.RunsSchema, Runs: list}, func() error { return report.Runs(a.stdout, list, a.style()) })
 			}
+			if prune.Keep < 0 {
+				return usagef("--keep: %d; use 0 or more", prune.Keep)
+			}
 			gone, err := run.Prune(cmd.Context(), home, prune)
 			if err != nil {
 				return err

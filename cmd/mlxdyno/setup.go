@@ -31,18 +31,8 @@ by the next one.`),
 			if err != nil {
 				return err
 			}
-			var ready *install.Env
-			if r.State == install.Ready {
-				ready = &env
-			}
-			doc := report.SetupDocument{Schema: report.SetupSchema, Environment: ready, Report: r}
-			if err := a.print(doc, func() error { return report.Setup(a.stdout, ready, r, a.style()) }); err != nil {
-				return err
-			}
-			if ready == nil {
-				return reported{statusSubject}
-			}
-			return nil
+			doc := report.SetupDocument{Schema: report.SetupSchema, Environment: &env, Report: r}
+			return a.print(doc, func() error { return report.Setup(a.stdout, &env, r, a.style()) })
 		},
 	}
 	f := cmd.Flags()

@@ -16,6 +16,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// trainingNames are the flags that addTrainingFlags adds.
+var trainingNames = []string{"run-dir"}
+
 // trainingFlags say how a training is run.
 type trainingFlags struct {
 	runDir string
@@ -55,9 +58,14 @@ repeated) and trains with the result. The finished adapter is in mlx-lm's layout
 	_ = cmd.RegisterFlagCompletionFunc("resume", completeRuns)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
-		settings, expected, err := knobs.settings(cmd)
+		settings, expected, err := a.settings(cmd, knobs)
 		if err != nil {
 			return err
+		}
+		if !auto {
+			if err := refuse(cmd, wishNames, "--auto"); err != nil {
+				return err
+			}
 		}
 		switch {
 		case resume != "":
@@ -72,9 +80,6 @@ repeated) and trains with the result. The finished adapter is in mlx-lm's layout
 		s, err := a.open(ctx, settings)
 		if err != nil {
 			return err
-		}
-		if changed(settings) {
-			expected = nil // the promise was for other settings
 		}
 		r, err := a.train(ctx, s, expected, training)
 		if err != nil {
@@ -107,6 +112,7 @@ func statusOf(r *run.Report) error {
 type chain struct {
 	burst    time.Duration
 	diagnose bool // with bursts; else only what can be read
+	failOn   string
 	train    bool
 	wishes   *wishFlags
 	training *trainingFlags
@@ -128,7 +134,7 @@ func (a *app) chain(ctx context.Context, settings trainer.Settings, c chain) err
 	} else {
 		a.progress("doctor --quick: %s", quickVerdict(doc.Doctor))
 	}
-	if !doc.Doctor.Healthy {
+	if fails(doc.Doctor, c.failOn) {
 		return a.endChain(doc, reported{statusSubject})
 	}
 	wishes, err := c.wishes.wishes()
@@ -142,7 +148,7 @@ func (a *app) chain(ctx context.Context, settings trainer.Settings, c chain) err
 	}
 	if doc.Tune != nil {
 		a.progress("tune: the search for this model, data and machine is still valid; --fresh repeats it")
-		if err := tuner.WriteConfig(c.wishes.output, doc.Tune); err != nil {
+		if err := a.writeConfig(c.wishes.output, doc.Tune); err != nil {
 			return err
 		}
 	} else {
@@ -193,9 +199,6 @@ func quickVerdict(r *diagnose.Report) string {
 
 // train runs a new training.
 func (a *app) train(ctx context.Context, s *subject, expected *trainer.Expected, t *trainingFlags) (*run.Report, error) {
-	machine := s.settings.Config
-	machine.Plan.MemoryLimit = trainer.Limit{} // a guideline to MLX; the guard is about the machine
-	guard := budget.Room(s.snapshot(ctx), machine).Bytes.Or(0)
 	dir := t.runDir
 	if dir == "" {
 		var err error
@@ -206,7 +209,7 @@ func (a *app) train(ctx context.Context, s *subject, expected *trainer.Expected,
 	r, err := a.supervise(ctx, run.Plan{
 		Engine: s.engine(), Config: s.settings, Tokens: s.set.Tokens(), Dir: dir, Expected: expected,
 		Identity:   run.Identity{Model: s.facts.Key, Data: s.set.Key, Versions: s.env.Versions},
-		GuardBytes: guard,
+		GuardBytes: s.guard(ctx),
 	})
 	if err != nil {
 		if t.runDir == "" {
@@ -215,6 +218,14 @@ func (a *app) train(ctx context.Context, s *subject, expected *trainer.Expected,
 		return nil, err
 	}
 	return r, nil
+}
+
+// guard is the memory above which a worker is reloaded: what the machine has
+// for it now. MLX's own limit is a guideline and does not count.
+func (s *subject) guard(ctx context.Context) int64 {
+	machine := s.settings.Config
+	machine.Plan.MemoryLimit = trainer.Limit{}
+	return budget.Room(s.snapshot(ctx), machine).Bytes.Or(0)
 }
 
 // resume goes on with a run, by its own configuration.
@@ -244,7 +255,7 @@ func (a *app) resume(ctx context.Context, name string, flags trainer.Settings, t
 	return a.supervise(ctx, run.Plan{
 		Engine: s.engine(), Config: s.settings, Tokens: s.set.Tokens(), Dir: dir, Resume: true,
 		Identity:   run.Identity{Model: s.facts.Key, Data: s.set.Key, Versions: s.env.Versions},
-		GuardBytes: old.Spec.GuardBytes,
+		GuardBytes: s.guard(ctx),
 	})
 }
 

@@ -22,6 +22,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// wishNames are the flags that addWishFlags adds.
+var wishNames = []string{"min-bits", "ranks", "prefer", "budget", "max-memory", "effective-batch", "output", "fresh"}
+
 // wishFlags are what a person asks of the search, beside knobs.
 type wishFlags struct {
 	minBits        int
@@ -90,7 +93,7 @@ a search that was cut off, or is run again, does not repeat them.`),
 	}
 	knobs, wishes := addKnobFlags(cmd), addWishFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		settings, _, err := knobs.settings(cmd)
+		settings, _, err := a.settings(cmd, knobs)
 		if err != nil {
 			return err
 		}
@@ -148,10 +151,25 @@ func (a *app) tune(ctx context.Context, s *subject, w *wishFlags) (*tuner.Report
 	if r.Verdict == tuner.Impossible {
 		return r, nil
 	}
-	if err := tuner.WriteConfig(w.output, r); err != nil {
+	if err := a.writeConfig(w.output, r); err != nil {
 		return nil, err
 	}
 	return r, keepStudy(dir, s.settings, wishes, r)
+}
+
+// writeConfig writes mlxdyno.yaml. A file that a person wrote or changed is
+// moved aside, not lost.
+func (a *app) writeConfig(path string, r *tuner.Report) error {
+	if _, err := os.Stat(path); err == nil {
+		if old, err := trainer.ReadFile(path); err != nil || old.Expected == nil {
+			aside := fmt.Sprintf("%s.bak-%s", path, time.Now().Format("20060102-150405"))
+			if err := os.Rename(path, aside); err != nil {
+				return fmt.Errorf("move your %s aside: %w", path, err)
+			}
+			a.progress("%s was yours: it is now %s", path, aside)
+		}
+	}
+	return tuner.WriteConfig(path, r)
 }
 
 // study describes the search over this subject on this machine, and where its
@@ -220,8 +238,8 @@ func (s *subject) knownStudy(ctx context.Context, wishes tuner.Wishes) (*tuner.R
 	if json.Unmarshal(b, &r) != nil || r.Schema != tuner.Schema || r.Verdict != tuner.Confirmed {
 		return nil, nil // another version wrote it, or it was not good enough: search again
 	}
-	if peak, ok := r.Expected.PeakBytes.Get(); !ok || peak > study.Limit.Bytes {
-		return nil, nil
+	if need := r.Config.Plan.MemoryLimit; !need.IsSet || need.Bytes > study.Limit.Bytes {
+		return nil, nil // peak, cache and margin no longer fit
 	}
 	return &r, nil
 }
