@@ -17,7 +17,7 @@ func Tune(w io.Writer, r tuner.Report, s Style, next ...string) error {
 	p := &page{Style: s}
 	switch r.Verdict {
 	case tuner.Confirmed:
-		p.marked("mlxdyno tune: ", strong, fine, "confirmed: measured, and every gate passed")
+		p.marked("mlxdyno tune: ", strong, fine, confirmed(r.Gates))
 	case tuner.Impossible:
 		p.marked("mlxdyno tune: ", strong, bad, "no configuration fits")
 	default:
@@ -49,6 +49,22 @@ func Tune(w io.Writer, r tuner.Report, s Style, next ...string) error {
 	}
 	p.goOn(next)
 	return p.flush(w)
+}
+
+// confirmed names the advisory gates that did not pass: they fail nothing, and
+// widen the stated errors.
+func confirmed(gates []tuner.Gate) string {
+	text := "confirmed: measured, and every required gate passed"
+	var not []string
+	for _, g := range gates {
+		if g.Advisory && !g.Passed {
+			not = append(not, g.Name)
+		}
+	}
+	if len(not) > 0 {
+		text += "; advisory, and not passed: " + strings.Join(not, ", ")
+	}
+	return text
 }
 
 func (p *page) study(r tuner.Report) {

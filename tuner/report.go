@@ -46,7 +46,7 @@ type Report struct {
 type Verdict string
 
 const (
-	Confirmed   Verdict = "confirmed"   // measured, and every gate passed
+	Confirmed   Verdict = "confirmed"   // measured, and every required gate passed
 	Unconfirmed Verdict = "unconfirmed" // predicted, or a gate did not pass; Problem says which
 	Impossible  Verdict = "impossible"  // nothing above the floors fits
 )

@@ -1,0 +1,26 @@
+package report
+
+import (
+	"testing"
+
+	"github.com/mlxdyno/mlxdyno/tuner"
+)
+
+func TestConfirmedNamesAdvisoryGates(t *testing.T) {
+	passed := tuner.Gate{Name: "leak", Passed: true}
+	drift, spread := tuner.Gate{Name: "drift", Advisory: true}, tuner.Gate{Name: "spread", Advisory: true}
+	steady := tuner.Gate{Name: "spread", Advisory: true, Passed: true}
+	for _, tt := range []struct {
+		name  string
+		gates []tuner.Gate
+		want  string
+	}{
+		{"all passed", []tuner.Gate{passed, steady}, "confirmed: measured, and every required gate passed"},
+		{"one did not", []tuner.Gate{passed, drift, steady}, "confirmed: measured, and every required gate passed; advisory, and not passed: drift"},
+		{"two did not", []tuner.Gate{passed, drift, spread}, "confirmed: measured, and every required gate passed; advisory, and not passed: drift, spread"},
+	} {
+		if got := confirmed(tt.gates); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
