@@ -6,6 +6,7 @@ import (
 
 	"github.com/mlxdyno/mlxdyno/probe/leak"
 	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/data"
 	"github.com/mlxdyno/mlxdyno/tuner/search"
 )
 
@@ -261,7 +262,7 @@ func (r *run) dataSummary(f *finalist, c trainer.Config) DataSummary {
 	d := DataSummary{Rows: len(r.Lengths), Batches: f.plan.Batches, Shapes: len(f.plan.shapes()), PaddingShare: f.PaddingShare}
 	for i, n := range r.Lengths {
 		d.Tokens += int64(min(int(n), limit))
-		d.Supervised += usefulTokens(n, r.Prompts[i], limit)
+		d.Supervised += data.Supervised(n, r.Prompts[i], limit)
 		if over := int(n) - limit; over > 0 {
 			d.RowsCut++
 			d.TokensCut += int64(over)

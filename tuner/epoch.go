@@ -30,7 +30,7 @@ func (r *run) epoch(batch, limit int) *epoch {
 		e.Tokens += b.Tokens
 		e.Positions += b.Shape.Positions()
 		for _, row := range b.Rows {
-			e.Useful += usefulTokens(r.Lengths[row], r.Prompts[row], limit)
+			e.Useful += data.Supervised(r.Lengths[row], r.Prompts[row], limit)
 		}
 		e.Widest = b.Shape
 	}

@@ -2,7 +2,6 @@ package tuner
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/data"
 	"github.com/mlxdyno/mlxdyno/tuner/search"
 )
 
@@ -113,8 +113,8 @@ func (s Study) capAxis(a *axes) error {
 	if limit > most {
 		rows, share := cut(s.Lengths, most)
 		if share >= maxCut {
-			return fmt.Errorf("tune: the model takes %d positions, which would cut %d rows and %.2g %% of the tokens; split the long rows, or accept it with --max-seq-length %d",
-				s.Facts.MaxPositions, rows, 100*share, most)
+			return wishError(fmt.Sprintf("split the long rows, or accept it with --max-seq-length %d", most),
+				"the model takes %d positions, which would cut %d rows and %.2g %% of the tokens", s.Facts.MaxPositions, rows, 100*share)
 		}
 		limit, full = most, most
 	}
@@ -161,7 +161,7 @@ func (s Study) rankAxis(a *axes) {
 	}
 	var useful int64
 	for i := range s.Lengths {
-		useful += usefulTokens(s.Lengths[i], s.Prompts[i], a.caps[0])
+		useful += data.Supervised(s.Lengths[i], s.Prompts[i], a.caps[0])
 	}
 	planned := float64(useful) / float64(len(s.Lengths)) * float64(a.rows)
 	perRank := s.Facts.AdapterParameters(1, c.Quality.Layers)
@@ -196,11 +196,6 @@ func nextPower(n int) int {
 	return p
 }
 
-// usefulTokens is how many tokens of a row count in the loss.
-func usefulTokens(length, prompt int32, limit int) int64 {
-	return int64(max(0, min(int(length), limit)-max(int(prompt), 1)))
-}
-
 const (
 	maxAutoEffective = 8  // rows to one update that the study chooses itself
 	maxEffective     = 32 // a warning above: LoRA loses with large batches
@@ -224,7 +219,8 @@ func (s Study) batchAxis(a *axes) error {
 	case fixedAcc && effective%c.Plan.Accumulation == 0:
 		a.batchings = []search.Batching{{Batch: effective / c.Plan.Accumulation, Accumulation: c.Plan.Accumulation}}
 	case fixedBatch || fixedAcc:
-		return fmt.Errorf("tune: an effective batch of %d is no multiple of the batch size or accumulation that is set; change one of them", effective)
+		return wishError("change one of --effective-batch, --batch-size and --grad-accumulation-steps, or leave one of them free",
+			"an effective batch of %d is no multiple of the batch size or accumulation that is set", effective)
 	default:
 		for b := 1; b <= effective; b++ {
 			if effective%b == 0 {
@@ -237,7 +233,7 @@ func (s Study) batchAxis(a *axes) error {
 	}
 	a.batchings = slices.DeleteFunc(a.batchings, func(b search.Batching) bool { return b.Batch > len(s.Lengths) })
 	if len(a.batchings) == 0 {
-		return errors.New("tune: the training split has fewer rows than one batch; lower --batch-size")
+		return wishError("lower --batch-size, or give more rows", "the training split has %d rows, fewer than one batch", len(s.Lengths))
 	}
 	why := fmt.Sprintf("%d rows to one update, as batch × accumulation", effective)
 	if fixedBatch && fixedAcc {

@@ -31,14 +31,19 @@ type Study struct {
 	Prompts []int32 // leading tokens of each that are not supervised
 	Tokens  trainer.TokenFiles
 
-	Limit  Limit // memory that the training may use, all of its process
+	// ValidRows is how many rows the validation split has; 0 when unknown. The
+	// time of validations is estimated by it.
+	ValidRows int
+
+	Limit  Limit // memory that the training may use, all of its process; 0 bytes when unknown, then Wishes.MaxMemory must say
 	Wishes Wishes
 	Keys   Keys   // Model is filled from Facts when empty
 	Seed   uint64 // noted in the report; the search itself draws nothing
 
-	// Journal is a file in which finished bursts are kept. Those in it that
-	// belong to the same job, model, data, machine and versions are not run
-	// again. Empty keeps nothing.
+	// Journal is a file in which bursts are kept that did what they were asked
+	// to. Those in it that belong to the same job, model, data, machine and
+	// versions are not run again. It is locked while the study runs. Empty
+	// keeps nothing.
 	Journal string
 
 	// Progress, when not nil, is told what happens, in order.
@@ -60,17 +65,19 @@ type Stage struct {
 // two to confirm, one for stability, one rehearsal.
 const expectedBursts = 6
 
-// Run searches. An error means that the study itself could not go on; that
-// nothing fits, or that the winner failed a gate, is in the report.
+// Run searches. An error means that the study itself could not go on: it is a
+// *WishError when it cannot begin as asked, and a *BusyError when another one
+// writes the same journal. That nothing fits, or that the winner failed a gate,
+// is in the report.
 func (s Study) Run(ctx context.Context) (*Report, error) {
 	r, err := s.prepare()
 	if err != nil {
 		return nil, err
 	}
-	if err := r.bursts.open(s.Journal); err != nil {
-		return nil, err
+	err = r.bursts.open(s.Journal)
+	if err == nil {
+		err = r.search(ctx)
 	}
-	err = r.search(ctx)
 	if closeErr := r.bursts.close(); err == nil {
 		err = closeErr
 	}
@@ -107,6 +114,8 @@ type run struct {
 	lastDeath trainer.Burst               // the last calibration burst whose process died
 	host      int64                       // bytes of the process outside MLX
 	load      float64                     // seconds from start to first step
+	first     float64                     // seconds of the last burst's first step
+	untimed   bool                        // some burst ended well and gave no times
 	device    string                      // cpu, metal or cuda
 	outcome   search.Outcome
 }
@@ -116,11 +125,18 @@ func (s Study) prepare() (*run, error) {
 	case s.Bursts == nil:
 		return nil, errors.New("tune: nothing to run bursts with")
 	case len(s.Lengths) == 0:
-		return nil, errors.New("tune: the training split has no rows")
+		return nil, wishError("give --data with rows to train on", "the training split has no rows")
 	case len(s.Prompts) != len(s.Lengths):
 		return nil, fmt.Errorf("tune: %d prompt lengths for %d rows", len(s.Prompts), len(s.Lengths))
-	case s.Limit.Bytes <= 0:
-		return nil, errors.New("tune: the memory that the training may use is unknown; give --max-memory")
+	}
+	if err := s.Wishes.validate(); err != nil {
+		return nil, err
+	}
+	if most := s.Wishes.MaxMemory; most > 0 && (s.Limit.Bytes <= 0 || most < s.Limit.Bytes) {
+		s.Limit = Limit{Bytes: most, Source: "--max-memory"}
+	}
+	if s.Limit.Bytes <= 0 {
+		return nil, wishError("say how much it may take with --max-memory", "the memory that the training may use is unknown")
 	}
 	if err := s.Base.Config.Validate(); err != nil {
 		return nil, fmt.Errorf("tune: %w", err)
@@ -130,9 +146,6 @@ func (s Study) prepare() (*run, error) {
 	}
 	if s.Wishes.Prefer == "" {
 		s.Wishes.Prefer = Speed
-	}
-	if s.Wishes.MaxMemory > 0 && s.Wishes.MaxMemory < s.Limit.Bytes {
-		s.Limit = Limit{Bytes: s.Wishes.MaxMemory, Source: "--max-memory"}
 	}
 	if s.Keys.Model == "" {
 		s.Keys.Model = s.Facts.Key
@@ -163,8 +176,12 @@ func (r *run) search(ctx context.Context) error {
 		if err := r.calibrate(ctx); err != nil {
 			return err
 		}
-		if r.model != nil {
+		switch {
+		case r.model != nil:
 			r.enumerate()
+		case r.untimed: // fewer bits would take as long to compile
+			return &impossible{problem: fmt.Sprintf("no step could be timed within the budget: the first one took %.3g s to compile", r.first),
+				hint: "give the search more time with --budget"}
 		}
 		if len(r.outcome.Feasible) == 0 {
 			continue
@@ -204,10 +221,14 @@ func (r *run) settle(ctx context.Context) (bool, error) {
 }
 
 func (r *run) nothingFits() error {
-	if died := r.lastDeath; len(r.samples) == 0 && died.Result.Outcome != "" && !outOfMemory(died) {
-		return &impossible{problem: "no burst finished a single step; the last one: " + problemOf(died), hint: hintOf(died)}
+	if died := r.lastDeath; r.model == nil && died.Result.Outcome != "" && !outOfMemory(died) {
+		return &impossible{problem: "no burst measured enough to go by; the last one: " + problemOf(died), hint: hintOf(died)}
 	}
 	smallest := r.axes.caps[0]
+	if r.untimed {
+		return &impossible{problem: fmt.Sprintf("nothing that could be timed fits %s (%s)", trainer.FormatBytes(r.usable()), r.Limit.Source),
+			hint: "give the search more time with --budget, so that what is listed as not tried is measured, too"}
+	}
 	return &impossible{
 		problem: fmt.Sprintf("nothing above the floors fits %s (%s)", trainer.FormatBytes(r.usable()), r.Limit.Source),
 		hint: fmt.Sprintf("allow shorter rows with --max-seq-length (now %d), fewer bits with --min-bits 4, fewer blocks with --num-layers, a smaller base, or more memory: close other programs or raise --max-memory",

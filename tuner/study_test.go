@@ -17,7 +17,7 @@ func (m *machine) truth(c trainer.Config, prompts []int32) (secondsPerUseful, to
 		seconds += m.seconds(c, b.Shape)
 		tokens += b.Tokens
 		for _, row := range b.Rows {
-			useful += usefulTokens(m.lengths[row], prompts[row], c.Data.MaxSeqLength)
+			useful += data.Supervised(m.lengths[row], prompts[row], c.Data.MaxSeqLength)
 		}
 		peak = math.Max(peak, m.peak(c, b.Shape))
 	}

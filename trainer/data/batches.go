@@ -59,11 +59,11 @@ func batchWidth(lengths []int32, rows []int, maxSeqLength int) int {
 	return min(1+padTo*((longest+padTo-1)/padTo), maxSeqLength)
 }
 
-// supervised is the number of targets of one row that count in mlx-lm's loss.
+// Supervised is the number of targets of one row that count in mlx-lm's loss.
 // Its mask keeps target positions s with prompt ≤ s ≤ length, counted from 1.
 // The token at s = length is the row's first pad: mlx-lm supervises it too,
 // except in a row cut at maxSeqLength, which has none.
-func supervised(length, prompt int32, maxSeqLength int) int64 {
+func Supervised(length, prompt int32, maxSeqLength int) int64 {
 	last := min(int(length), maxSeqLength-1)
 	return int64(max(0, last-max(int(prompt), 1)+1))
 }
@@ -88,7 +88,7 @@ func (s *Split) Stats(batch, maxSeqLength int, grouped bool) Stats {
 	st := Stats{Rows: len(s.Lengths), Cap: maxSeqLength}
 	for i, n := range s.Lengths {
 		st.Tokens += int64(n)
-		st.Supervised += supervised(n, s.Prompts[i], maxSeqLength)
+		st.Supervised += Supervised(n, s.Prompts[i], maxSeqLength)
 		if over := int(n) - maxSeqLength; over > 0 {
 			st.RowsCut++
 			st.TokensCut += int64(over)
