@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/journal"
 )
@@ -19,9 +21,17 @@ import (
 type bench struct {
 	study   *Study
 	report  *Report
+	lock    *flock.Flock // of the journal
 	journal *journal.Journal
 	done    map[string]trainer.Burst
 	spent   time.Duration // of all bursts, replayed ones too: a resumed study decides as the first one did
+}
+
+// BusyError says that another search writes the same journal.
+type BusyError struct{ Journal string }
+
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("tune: another search on the same model and data runs (it writes %s): wait for it", e.Journal)
 }
 
 // recordKind is the journal's kind of a finished burst.
@@ -38,6 +48,12 @@ func (b *bench) open(path string) error {
 	if path == "" {
 		return nil
 	}
+	b.lock = flock.New(path + ".lock")
+	if ours, err := b.lock.TryLock(); err != nil {
+		return fmt.Errorf("tune: lock journal: %w", err)
+	} else if !ours {
+		return &BusyError{path}
+	}
 	err := journal.Read(path, func(r journal.Record) error {
 		if r.Kind != recordKind {
 			return nil
@@ -46,7 +62,9 @@ func (b *bench) open(path string) error {
 		if err := json.Unmarshal(r.Data, &rec); err != nil {
 			return fmt.Errorf("read a burst: %w", err)
 		}
-		b.done[rec.Key] = rec.Burst
+		if tells(rec.Burst) {
+			b.done[rec.Key] = rec.Burst
+		}
 		return nil
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -59,6 +77,9 @@ func (b *bench) open(path string) error {
 }
 
 func (b *bench) close() error {
+	if b.lock != nil {
+		defer b.lock.Close()
+	}
 	if b.journal == nil {
 		return nil
 	}
@@ -104,7 +125,7 @@ func (b *bench) run(ctx context.Context, stage, text string, p Point, job traine
 			return burst, err // interrupted, so not finished
 		}
 		b.done[key] = burst
-		if b.journal != nil {
+		if b.journal != nil && tells(burst) {
 			if err := b.journal.Append(recordKind, burstRecord{key, stage, burst}); err != nil {
 				return burst, fmt.Errorf("tune: %w", err)
 			}
@@ -118,6 +139,12 @@ func (b *bench) run(ctx context.Context, stage, text string, p Point, job traine
 		Outcome: burst.Result.Outcome, Problem: problemOf(burst), Seconds: burst.Result.Elapsed.Seconds(), Replayed: replayed})
 	return burst, nil
 }
+
+// tells reports whether a burst says something about its configuration that
+// will hold the next time, and so is kept. A death does not: a signal from
+// outside or other programs' memory may be behind it, and it is met again if
+// they were not.
+func tells(b trainer.Burst) bool { return b.Result.Outcome.Good() }
 
 // key identifies a burst: what is run, on what, with what. The budget takes no
 // part: it follows from how long other bursts took, and a burst that was cut

@@ -5,8 +5,9 @@
 // and never traded for speed unless asked; what is left is enumerated whole
 // with a model of time and memory fitted to two calibration bursts (package
 // predict), the best few are confirmed by running them, and the winner is run
-// longer for leaks, drift and spread. Every burst is its own process and is
-// written to a journal: a killed study repeats none of them.
+// longer for leaks, drift and spread. Every burst is its own process, and one
+// that did what it was asked to is kept in a journal: a killed study repeats
+// none of them.
 //
 // It knows the trainer's contract and no engine, and renders nothing: a Report
 // is plain data.

@@ -35,6 +35,9 @@ type machine struct {
 	host      int64
 	device    string
 	shuffles  bool
+	compile   float64                         // seconds on top of the first step of a shape; 0 compiles nothing
+	brief     func(trainer.Config) bool       // ends after the first step, as if compiling took the whole budget
+	dies      func(calls int) *trainer.Result // ends the burst before its first step
 
 	ran    map[string]int // job → times
 	onCall func(n int) error
@@ -110,15 +113,21 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 	if device == "" {
 		device = "cpu"
 	}
-	events := []trainer.Event{{Payload: trainer.Hello{Engine: "mlx-lm", Device: trainer.Device{Kind: device}}}}
+	events := []trainer.Event{{Payload: trainer.Hello{Engine: "mlx-lm", Device: trainer.Device{Kind: device}, Compiled: m.compile > 0}}}
 	if m.fail != nil {
 		result.Outcome, result.Failure = trainer.Failed, m.fail
 		result.Elapsed = time.Second
 		return trainer.Burst{Job: job, Result: result, Summary: trainer.Summarize(events)}, nil
 	}
-	start := clock
+	if m.dies != nil {
+		if r := m.dies(m.calls); r != nil {
+			return trainer.Burst{Job: job, Result: *r, Summary: trainer.Summarize(events)}, nil
+		}
+	}
+	var firstEnded float64
+	seen := map[trainer.Shape]bool{}
 	for i, b := range m.batches(job, rng) {
-		if job.Budget > 0 && clock-start > job.Budget.Seconds() {
+		if i > 0 && (job.Budget > 0 && clock-firstEnded > job.Budget.Seconds() || m.brief != nil && m.brief(job.Config)) {
 			break
 		}
 		grown := float64(m.leak) * float64(i+1)
@@ -128,7 +137,14 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 			break
 		}
 		seconds := m.seconds(job.Config, b.Shape) * math.Exp(m.noise*rng.NormFloat64())
+		if !seen[b.Shape] {
+			seen[b.Shape] = true
+			seconds += m.compile
+		}
 		clock += seconds
+		if i == 0 {
+			firstEnded = clock
+		}
 		active := int64(m.active(job.Config)+grown) + int64(4*b.Shape.Batch*b.Shape.Width)
 		events = append(events, trainer.Event{Step: i + 1, Elapsed: time.Duration(clock * float64(time.Second)),
 			Payload: trainer.Step{Loss: 2, Shape: b.Shape, Tokens: b.Tokens, Seconds: seconds, DataSeconds: seconds / 100,
