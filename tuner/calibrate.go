@@ -96,6 +96,14 @@ func (r *run) calibrate(ctx context.Context) error {
 	return nil
 }
 
+// noteUntimed says that the last burst, which ended well, had no step whose time
+// counts.
+func (r *run) noteUntimed(what string) {
+	r.untimed = true
+	r.report.NotTried = append(r.report.NotTried, NotTried{What: what,
+		Why: fmt.Sprintf("its steps could not be timed within the budget: the first one took %.3g s to compile; give --budget more", r.first)})
+}
+
 func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 	shapes := r.calibrationShapes(p)
 	for try := 0; len(shapes) > 0 && try < maxTries; try++ {
@@ -114,6 +122,9 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 		r.samples = append(r.samples, samples...)
 		r.refit(p, samples)
 		if burst.Result.Outcome.Good() {
+			if compiled(burst) && len(samples) > 0 && !slices.ContainsFunc(r.samples, func(s predict.Sample) bool { return s.Condition == p.Condition() && s.Seconds > 0 }) {
+				r.noteUntimed("calibration " + describe(p))
+			}
 			return nil
 		}
 		// It died: what it measured counts. Smaller shapes are tried when that
@@ -285,6 +296,7 @@ func (r *run) observe(b trainer.Burst) {
 		return
 	}
 	first := steps[0]
+	r.first = first.Seconds
 	r.load = max(r.load, first.Elapsed.Seconds()-first.Seconds-first.DataSeconds)
 	if r.device == "cuda" {
 		return // the process's footprint is host memory, the limit is the card's
@@ -361,14 +373,16 @@ func (r *run) enumerate() {
 // samplesOf turns the steps of a burst of shapes into samples: the highest peak
 // and the least time of each. What else the machine does only ever adds time,
 // so the least is what repeats; how much comes on top is measured later, for
-// the winner. The first step of a shape pays for tracing and first allocations
-// and is timed only when it is the only one.
+// the winner. A shape none of whose steps was timed still tells its peak.
 func samplesOf(b trainer.Burst, p Point) []predict.Sample {
 	var out []predict.Sample
 	for _, s := range b.Summary.Shapes {
 		shape := trainer.Shape{Batch: s.Batch, Width: s.Width}
-		out = append(out, predict.Sample{Condition: p.Condition(), Shape: shape,
-			PeakBytes: float64(s.PeakBytes.Or(0)), Seconds: slices.Min(timesOf(b, shape))})
+		sample := predict.Sample{Condition: p.Condition(), Shape: shape, PeakBytes: float64(s.PeakBytes.Or(0))}
+		if times := timesOf(b, shape); len(times) > 0 {
+			sample.Seconds = slices.Min(times)
+		}
+		out = append(out, sample)
 	}
 	return out
 }

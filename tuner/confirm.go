@@ -141,6 +141,9 @@ func (r *run) confirmOne(ctx context.Context, c search.Candidate) (*finalist, er
 		return nil, nil
 	}
 	r.measure(f, burst, strata, at)
+	if f.ratio == 0 && compiled(burst) {
+		r.noteUntimed(c.String())
+	}
 	if f.peak == 0 || f.ratio == 0 {
 		return nil, nil
 	}
@@ -260,8 +263,10 @@ func (r *run) setCache(f *finalist) {
 	}
 }
 
-// timesOf returns the seconds of the steps of one shape, without the first when
-// there are others.
+// timesOf returns the seconds of the steps of one shape. The first pays for
+// tracing and first allocations and is left out when there are others; where
+// steps are compiled it pays for that, too, which can take a hundred times as
+// long as the step, and never counts.
 func timesOf(b trainer.Burst, shape trainer.Shape) []float64 {
 	var out []float64
 	for _, s := range b.Summary.Steps {
@@ -269,11 +274,13 @@ func timesOf(b trainer.Burst, shape trainer.Shape) []float64 {
 			out = append(out, s.Seconds)
 		}
 	}
-	if len(out) > 1 {
+	if len(out) > 1 || compiled(b) && len(out) == 1 {
 		out = out[1:]
 	}
 	return out
 }
+
+func compiled(b trainer.Burst) bool { return b.Summary.Hello != nil && b.Summary.Hello.Compiled }
 
 // peakOf returns the highest peak at one shape, and how far its steps differ.
 func peakOf(b trainer.Burst, shape trainer.Shape) (highest, jitter int64) {
