@@ -20,9 +20,9 @@ const (
 func (r *run) expect(d *decision, f *finalist, s steadiness, step float64) trainer.Expected {
 	steps := d.config.Schedule.Steps
 	median, low, high := r.peaksSeen(f, steps)
-	known := foresee(r.drawn(f, steps))
+	ahead := foresee(r.drawn(f, steps))
 	if f.inOrder {
-		median = r.peakAt(f.Point, trainer.Shape{Batch: f.Batch, Width: known.widest}) * f.peakBias
+		median = r.peakAt(f.Point, trainer.Shape{Batch: f.Batch, Width: ahead.widest}) * f.peakBias
 		low, high = median, median
 	}
 	growth := int64(0)
@@ -41,8 +41,8 @@ func (r *run) expect(d *decision, f *finalist, s steadiness, step float64) train
 	work := step*float64(steps) + traced
 	tokens := float64(f.plan.Tokens) / float64(f.plan.Batches) * float64(steps)
 	if f.inOrder {
-		e, _ := r.model.Seconds(f.Condition(), known.work, float64(f.Batch*(known.widest-1)))
-		work, tokens = e.Value*f.ratio+traced, float64(known.tokens)
+		e, _ := r.model.Seconds(f.Condition(), ahead.work, float64(f.Batch*(ahead.widest-1)))
+		work, tokens = e.Value*f.ratio+traced, float64(ahead.tokens)
 	}
 	e.TokensPerSecond = trainer.Some(tokens / work)
 	e.StepSeconds = trainer.Some(work / float64(steps))
@@ -58,12 +58,13 @@ func (r *run) expect(d *decision, f *finalist, s steadiness, step float64) train
 	steady := math.Hypot(s.spread/p10to90, f.drift/2)
 	e.TokensError = max(minTokenError, min(1, 1.96*math.Hypot(math.Hypot(f.spread, steady), sampling)))
 	total := r.load + work
+	batches, known := r.validation(d.config)
 	note := "validation not included"
-	if val := d.config.Schedule.ValBatches; r.Tokens.Valid == "" || val == 0 {
+	switch {
+	case known && batches == 0:
 		note = "no validation"
-	} else if val > 0 {
-		times := 2 + steps/d.config.Schedule.EvalEvery
-		total += float64(times*val) * forwardShare * step
+	case known:
+		total += float64(batches) * forwardShare * step
 		note = "validation estimated"
 	}
 	if n := d.config.Schedule.ReloadInterval; n > 0 {
@@ -82,6 +83,25 @@ func (r *run) expect(d *decision, f *finalist, s steadiness, step float64) train
 		e.Basis += fmt.Sprintf("; the training sees %d of %d batches, so its widest is known only in probability", steps, f.plan.Batches)
 	}
 	return e
+}
+
+// validation is how many batches the training validates on, in all: before the
+// first step, every EvalEvery steps, and after the last. It is unknown when each
+// time takes the whole of a split of unknown size.
+func (r *run) validation(c trainer.Config) (batches int, known bool) {
+	s := c.Schedule
+	if r.Tokens.Valid == "" || s.ValBatches == 0 {
+		return 0, true
+	}
+	times := 1 + (s.Steps+s.EvalEvery-1)/s.EvalEvery
+	if r.ValidRows == 0 {
+		return times * max(s.ValBatches, 0), s.ValBatches > 0
+	}
+	whole := r.ValidRows / min(c.Plan.Batch, r.ValidRows)
+	if s.ValBatches < 0 {
+		return times * whole, true
+	}
+	return times * min(s.ValBatches, whole), true
 }
 
 // peaksSeen is the peak at the widest batch that a training of so many steps
