@@ -92,7 +92,7 @@ func (e ending) withoutAWord() (trainer.Outcome, []trainer.Evidence) {
 	if e.status.Signaled() {
 		switch e.status.Signal() {
 		case syscall.SIGKILL:
-			if rose := e.after.since(e.before); e.rung != killed && len(rose) > 0 {
+			if rose := e.after.inGroup(e.before); e.rung != killed && len(rose) > 0 {
 				return trainer.OOM, append(evidence, rose...)
 			}
 			return trainer.Killed, evidence
@@ -164,6 +164,9 @@ func (e ending) suspicion() []trainer.Evidence {
 	}
 	if len(out) > 1 {
 		out = out[len(out)-1:]
+	}
+	if e.status.Signaled() && e.status.Signal() == syscall.SIGKILL {
+		out = append(out, e.after.onMachine(e.before)...)
 	}
 	if e.steps > firstSteps || !e.status.Signaled() || !fatalWhenStarved(e.status.Signal()) {
 		return out

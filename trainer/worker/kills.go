@@ -19,18 +19,23 @@ type kills struct {
 	groupFile, machineFile string
 }
 
-// since returns the counters that rose from before to k.
-func (k kills) since(before kills) []trainer.Evidence {
-	var out []trainer.Evidence
-	add := func(before, after trainer.Opt[int64], file string) {
-		b, ok := before.Get()
-		if a, ok2 := after.Get(); ok && ok2 && a > b {
-			out = append(out, trainer.Evidence{Name: "oom_kill", Observed: fmt.Sprintf("rose from %d to %d", b, a), Source: file})
-		}
+// inGroup is evidence that a process of our group was killed since before.
+func (k kills) inGroup(before kills) []trainer.Evidence {
+	return rise(before.group, k.group, "of our control group", k.groupFile)
+}
+
+// onMachine is evidence that some process was, which may have been anybody's.
+func (k kills) onMachine(before kills) []trainer.Evidence {
+	return rise(before.machine, k.machine, "of the whole machine", k.machineFile)
+}
+
+func rise(before, after trainer.Opt[int64], whose, file string) []trainer.Evidence {
+	b, ok := before.Get()
+	a, ok2 := after.Get()
+	if !ok || !ok2 || a <= b {
+		return nil
 	}
-	add(before.group, k.group, k.groupFile)
-	add(before.machine, k.machine, k.machineFile)
-	return out
+	return []trainer.Evidence{{Name: "oom_kill", Observed: fmt.Sprintf("that %s rose from %d to %d", whose, b, a), Source: file}}
 }
 
 // known reports whether any counter could be read.

@@ -21,6 +21,10 @@ func counted(group, machine int64) kills {
 	return kills{group: trainer.Some(group), machine: trainer.Some(machine), groupFile: "/group", machineFile: "/machine"}
 }
 
+func ungrouped(machine int64) kills {
+	return kills{machine: trainer.Some(machine), machineFile: "/machine"}
+}
+
 // TestVerdict covers the ends that cannot be brought about at will.
 func TestVerdict(t *testing.T) {
 	ready := seen{hello: &trainer.Hello{}, ready: &trainer.Ready{}, steps: 50, lastStep: 50}
@@ -41,7 +45,10 @@ func TestVerdict(t *testing.T) {
 		evidence  string
 	}{
 		{"killed, and the group's counter rose", ending{seen: ready, status: died(syscall.SIGKILL), before: counted(1, 5), after: counted(2, 6)}, trainer.OOM, false, "rose from 1 to 2"},
-		{"killed, and only the machine's counter rose", ending{seen: ready, status: died(syscall.SIGKILL), before: counted(1, 5), after: counted(1, 6)}, trainer.OOM, false, "rose from 5 to 6"},
+		{"killed, and only the machine's counter rose", ending{seen: ready, status: died(syscall.SIGKILL), before: counted(1, 5), after: counted(1, 6)}, trainer.Killed, true, "whole machine rose from 5 to 6"},
+		{"killed, and the machine's counter rose where no group counts", ending{seen: ready, status: died(syscall.SIGKILL), before: ungrouped(5), after: ungrouped(6)}, trainer.Killed, true, "whole machine rose from 5 to 6"},
+		{"killed, and nothing rose where no group counts", ending{seen: ready, status: died(syscall.SIGKILL), before: ungrouped(5), after: ungrouped(5)}, trainer.Killed, false, "SIGKILL"},
+		{"another's death on the machine while ours crashed", ending{seen: ready, status: died(syscall.SIGSEGV), before: counted(1, 5), after: counted(1, 6)}, trainer.Crashed, false, ""},
 		{"killed, and no counter rose", ending{seen: ready, status: died(syscall.SIGKILL), before: counted(1, 5), after: counted(1, 5)}, trainer.Killed, false, "SIGKILL"},
 		{"killed early, no counters", ending{seen: seen{}, status: died(syscall.SIGKILL), before: none, after: none}, trainer.Killed, true, "unknown"},
 		{"a counter that appeared proves nothing", ending{seen: ready, status: died(syscall.SIGKILL), before: none, after: counted(9, 9)}, trainer.Killed, false, ""},
