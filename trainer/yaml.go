@@ -31,8 +31,8 @@ type File struct {
 // line. A knob that the file does not name keeps its default, which for
 // num_layers is all blocks, where mlx-lm means the last 16.
 //
-// In a file that tune wrote, knobs keep the origin that tune noted, as long as
-// the values are those it wrote; after an edit all count as set by the file.
+// In a file that tune wrote, a knob keeps the origin that tune noted as long as
+// its value is the one written then; another value counts as set by the file.
 func ReadFile(path string) (File, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -99,6 +99,7 @@ type fileReader struct {
 	file     File
 	seen     map[string]bool
 	key      string            // Config.Key when tune wrote the file
+	written  map[string]string // values of then, but for defaults
 	origins  map[string]Origin // as tune wrote them
 	expected *Expected
 }
@@ -137,6 +138,8 @@ func (r *fileReader) entry(key string, k, v *yaml.Node) error {
 	case "mlxdyno.key":
 		r.key = v.Value
 		return nil
+	case "mlxdyno.written":
+		return r.readWritten(v)
 	case "mlxdyno.origins":
 		return r.readOrigins(v)
 	case "mlxdyno.expected":
@@ -204,26 +207,45 @@ func kindName(want any) string {
 	return `a text; put it in quotes ("…")`
 }
 
-func (r *fileReader) readOrigins(v *yaml.Node) error {
-	r.origins = map[string]Origin{}
+// byKnob hands over the entries of a mapping of knobs to texts.
+func byKnob(key string, v *yaml.Node, take func(knob string, text *yaml.Node) error) error {
 	if v.Kind != yaml.MappingNode {
-		return lineError(v, "mlxdyno.origins: want a mapping of knobs to origins")
+		return lineError(v, "%s: want a mapping of knobs to texts", key)
 	}
 	for i := 0; i+1 < len(v.Content); i += 2 {
-		name, origin := v.Content[i].Value, Origin(v.Content[i+1].Value)
+		name := v.Content[i].Value
 		if _, ok := FindKnob(name); !ok {
-			return lineError(v.Content[i], "mlxdyno.origins: no knob is called %q", name)
+			return lineError(v.Content[i], "%s: no knob is called %q", key, name)
 		}
+		if err := take(name, v.Content[i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *fileReader) readWritten(v *yaml.Node) error {
+	r.written = map[string]string{}
+	return byKnob("mlxdyno.written", v, func(knob string, text *yaml.Node) error {
+		r.written[knob] = text.Value
+		return nil
+	})
+}
+
+func (r *fileReader) readOrigins(v *yaml.Node) error {
+	r.origins = map[string]Origin{}
+	return byKnob("mlxdyno.origins", v, func(knob string, text *yaml.Node) error {
+		origin := Origin(text.Value)
 		switch origin {
 		case FromFlag: // a flag of the study is a wish of the file by now
 			origin = FromFile
 		case FromTuned, FromFile, FromDefault:
 		default:
-			return lineError(v.Content[i+1], "mlxdyno.origins: %q is not one of tuned, file, flag, default", origin)
+			return lineError(text, "mlxdyno.origins: %q is not one of tuned, file, flag, default", origin)
 		}
-		r.origins[name] = origin
-	}
-	return nil
+		r.origins[knob] = origin
+		return nil
+	})
 }
 
 func (r *fileReader) readExpected(v *yaml.Node) error {
@@ -244,27 +266,34 @@ func (r *fileReader) readExpected(v *yaml.Node) error {
 	return nil
 }
 
-// finish settles who set what. Only the configuration that tune wrote carries
-// tune's origins and promises.
+// finish settles who set what. Only a value that tune wrote carries tune's
+// origin, and only the whole configuration that it wrote carries its promises.
 func (r *fileReader) finish() (File, error) {
 	if r.key == "" {
-		if r.expected != nil || r.origins != nil {
-			return File{}, fmt.Errorf("the section mlxdyno has expected or origins, but not the key that they belong to; remove them or tune again")
+		if r.expected != nil || r.origins != nil || r.written != nil {
+			return File{}, fmt.Errorf("the section mlxdyno has expected, origins or written, but not the key that they belong to; remove them or tune again")
 		}
 		return r.file, nil
 	}
-	if r.file.Settings.Config.Key() != r.key {
-		r.file.Edited = true
-		return r.file, nil
-	}
-	for name := range r.file.Settings.Origins {
-		if o, ok := r.origins[name]; ok && o != FromDefault {
-			r.file.Settings.Origins[name] = o
+	s, defaults := &r.file.Settings, DefaultConfig()
+	for _, k := range Knobs {
+		was, ok := r.written[k.Name]
+		if !ok {
+			was = k.Get(&defaults)
+		}
+		_, named := s.Origins[k.Name]
+		if !named || k.Get(&s.Config) != was {
+			continue
+		}
+		if o, ok := r.origins[k.Name]; ok && o != FromDefault {
+			s.Origins[k.Name] = o
 		} else {
-			delete(r.file.Settings.Origins, name)
+			delete(s.Origins, k.Name)
 		}
 	}
-	r.file.Expected = r.expected
+	if r.file.Edited = s.Config.Key() != r.key; !r.file.Edited {
+		r.file.Expected = r.expected
+	}
 	return r.file, nil
 }
 
@@ -305,7 +334,7 @@ func (f File) encode(reasons map[string]string) ([]byte, error) {
 	put(top, "train", boolean(true), "")
 	put(top, "fine_tune_type", quoted("lora"), "")
 	put(ours, "version", plain("!!int", strconv.Itoa(FileVersion)), "")
-	origins := mapping()
+	written, origins, defaults := mapping(), mapping(), DefaultConfig()
 	for _, k := range Knobs {
 		v, err := scalar(k.YAMLValue(&c))
 		if err != nil {
@@ -318,11 +347,15 @@ func (f File) encode(reasons map[string]string) ([]byte, error) {
 			section, key = ours, rest
 		}
 		put(section, key, v, reasons[k.Name])
+		if value := k.Get(&c); value != k.Get(&defaults) {
+			put(written, k.Name, quoted(value), "")
+		}
 		if o := f.Settings.Origin(k.Name); o != FromDefault {
 			put(origins, k.Name, quoted(string(o)), "")
 		}
 	}
-	put(ours, "key", quoted(c.Key()), "Config.Key of this file as written: an edit voids origins and expected")
+	put(ours, "key", quoted(c.Key()), "Config.Key of this file as written: an edit voids expected")
+	put(ours, "written", written, "Values as written, but for defaults: one that was edited since counts as set by you")
 	put(ours, "origins", origins, "")
 	if f.Expected != nil {
 		e, err := expectedNode(*f.Expected)

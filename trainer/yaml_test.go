@@ -1,12 +1,15 @@
 package trainer
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v4"
 	"pgregory.net/rapid"
 )
 
@@ -84,6 +87,8 @@ func TestReadFileIsStrict(t *testing.T) {
 		{"newer", "mlxdyno: {version: 2}\n", "version 2"},
 		{"promise without its owner", "mlxdyno: {expected: {peak_bytes: 5}}\n", "not the key"},
 		{"unknown promise", "mlxdyno: {key: a, expected: {peak: 5}}\n", "unknown field"},
+		{"record without its owner", "mlxdyno: {written: {rank: '8'}}\n", "not the key"},
+		{"record of an unknown knob", "mlxdyno: {key: a, written: {rnk: '8'}}\n", "line 1: mlxdyno.written: no knob"},
 		{"unknown origin", "mlxdyno: {key: a, origins: {rank: heaven}}\n", "not one of tuned"},
 		{"torn", "model: \"m\n", "L1.C8"},
 	}
@@ -160,6 +165,112 @@ func TestEditVoidsPromises(t *testing.T) {
 	}
 	if !f.Edited || f.Expected != nil || f.Settings.Origin("batch-size") != FromFile {
 		t.Fatalf("an edited file kept its promises: %+v", f)
+	}
+}
+
+func TestAnEditedAdapterPathIsAWish(t *testing.T) {
+	s := NewSettings()
+	s.Origins["batch-size"] = FromTuned
+	b, err := File{Settings: s, Expected: &Expected{PeakError: 0.05}}.encode(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name, to string
+		want     Origin
+	}{
+		{"as written", "adapters", FromDefault},
+		{"edited", "mine", FromFile},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f, err := parseFile([]byte(strings.Replace(string(b), `adapter_path: "adapters"`, `adapter_path: "`+tt.to+`"`, 1)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Settings.Config.Output.AdapterPath != tt.to || f.Settings.Origin("adapter-path") != tt.want {
+				t.Errorf("%q from %s", f.Settings.Config.Output.AdapterPath, f.Settings.Origin("adapter-path"))
+			}
+			// Where results go does not touch what was promised.
+			if f.Edited || f.Expected == nil || f.Settings.Origin("batch-size") != FromTuned {
+				t.Errorf("edited: %v, promises %v, batch size from %s", f.Edited, f.Expected, f.Settings.Origin("batch-size"))
+			}
+		})
+	}
+}
+
+// TestAnEditIsAWishForItsKnobAlone: a later search still has the others to turn.
+func TestAnEditIsAWishForItsKnobAlone(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := File{Settings: Settings{Config: anyConfig(t), Origins: map[string]Origin{}}, Expected: &Expected{PeakError: 0.03}}
+		other := anyConfig(t)
+		for _, k := range Knobs {
+			if o := rapid.SampledFrom([]Origin{FromDefault, FromTuned, FromFile}).Draw(t, k.Name); o != FromDefault {
+				f.Settings.Origins[k.Name] = o
+			}
+		}
+		b, err := f.encode(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var doc yaml.Node
+		if err := yaml.Load(b, &doc); err != nil {
+			t.Fatal(err)
+		}
+		want := Settings{Config: f.Settings.Config, Origins: maps.Clone(f.Settings.Origins)}
+		for _, k := range Knobs {
+			edit := rapid.SampledFrom([]string{"keep", "edit", "remove"}).Draw(t, "edit "+k.Name)
+			switch value := k.Get(&other); {
+			case edit == "edit" && value != k.Get(&f.Settings.Config):
+				if err := want.Set(k.Name, value, FromFile); err != nil {
+					t.Fatal(err)
+				}
+				edited, err := scalar(k.YAMLValue(&other))
+				if err != nil {
+					t.Fatal(err)
+				}
+				editKey(doc.Content[0], k.Key(), edited)
+			case edit == "remove":
+				defaults := DefaultConfig()
+				if err := k.Set(&want.Config, k.Get(&defaults)); err != nil {
+					t.Fatal(err)
+				}
+				delete(want.Origins, k.Name)
+				editKey(doc.Content[0], k.Key(), nil)
+			}
+		}
+		if b, err = yaml.Dump(&doc); err != nil {
+			t.Fatal(err)
+		}
+		got, err := parseFile(b)
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, b)
+		}
+		if d := cmp.Diff(want, got.Settings); d != "" {
+			t.Fatal(d)
+		}
+		if edited := want.Config.Key() != f.Settings.Config.Key(); got.Edited != edited || (got.Expected == nil) != edited {
+			t.Fatalf("edited: %v, want %v; promises %v", got.Edited, edited, got.Expected)
+		}
+	})
+}
+
+// editKey replaces the value at a dotted key, or removes the key for nil.
+func editKey(n *yaml.Node, key string, value *yaml.Node) {
+	first, rest, nested := strings.Cut(key, ".")
+	for i := 0; i < len(n.Content); i += 2 {
+		switch {
+		case n.Content[i].Value != first:
+		case nested:
+			editKey(n.Content[i+1], rest, value)
+			return
+		case value == nil:
+			n.Content = slices.Delete(n.Content, i, i+2)
+			return
+		default:
+			n.Content[i+1] = value
+			return
+		}
 	}
 }
 
