@@ -161,7 +161,7 @@ func trained() run.Report {
 			{Name: "peak_bytes", Unit: "bytes", Expected: 6_240_000_000, Actual: 6_250_000_000, RelativeError: 0.0016, Promise: trainer.Some(0.03), Within: trainer.Some(true)},
 			{Name: "tokens_per_second", Unit: "tokens/s", Expected: 1270, Actual: 1000, RelativeError: -0.2126, Promise: trainer.Some(0.15), Within: trainer.Some(false)},
 			{Name: "total_seconds", Unit: "s", Expected: 1460, Actual: 1516, RelativeError: 0.038}},
-		Totals:      run.Totals{Seconds: 1516, Tokens: 1_890_210, ReplayedSteps: 41},
+		Totals:      run.Totals{Seconds: trainer.Some(1516.0), Tokens: 1_890_210, ReplayedSteps: 41},
 		Checkpoints: []run.CheckpointRecord{{CheckpointRef: trainer.CheckpointRef{Step: 1000, Dir: "checkpoints/0001000"}, Bytes: 45_000_000}},
 		AdapterPath: "my adapters/final",
 		Notes:       []run.Note{{At: sampleTime, Code: "drift.speed", Step: 640, Text: "steps became 9 % slower than in the first hundred"}},

@@ -51,8 +51,8 @@ func (p *page) outcome(r run.Report) {
 	if r.Steps > 0 {
 		parts = append(parts, fmt.Sprintf("%s of %s steps", grouped(int64(r.StepsDone)), grouped(int64(r.Steps))))
 	}
-	if r.Totals.Seconds > 0 {
-		parts = append(parts, seconds(r.Totals.Seconds))
+	if t := r.Totals.Seconds.Or(0); t > 0 { // the table of processes says which was not seen to end
+		parts = append(parts, seconds(t))
 	}
 	if r.Totals.Tokens > 0 {
 		parts = append(parts, grouped(r.Totals.Tokens)+" tokens")

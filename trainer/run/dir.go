@@ -29,8 +29,8 @@ const (
 	lockName        = "lock"
 )
 
-// Spec is run.json: what the training is, as it was when it was made. What
-// changed since is in the journal.
+// Spec is run.json: what the training was last asked to be. What was changed to
+// get past a failure is in the journal.
 type Spec struct {
 	Schema     string                    `json:"schema"`
 	Created    time.Time                 `json:"created"`
@@ -44,11 +44,15 @@ type Spec struct {
 	Publish    string                    `json:"publish,omitempty"` // absolute path to which the adapter is copied at the end
 }
 
-// Settings are the configuration and where each knob came from.
+// Settings are the configuration and where each knob came from. What a flag
+// gave counts as given by a file, so that a flag is always one of this call.
 func (s Spec) Settings() trainer.Settings {
-	origins := s.Origins
-	if origins == nil {
-		origins = map[string]trainer.Origin{}
+	origins := map[string]trainer.Origin{}
+	for knob, origin := range s.Origins {
+		if origin == trainer.FromFlag {
+			origin = trainer.FromFile
+		}
+		origins[knob] = origin
 	}
 	return trainer.Settings{Config: s.Config, Origins: origins}
 }
@@ -177,7 +181,7 @@ func syncDir(dir string) error {
 }
 
 func resumeCommand(dir string) string {
-	if strings.ContainsAny(dir, " \t'\"$&;()*?[]<>|`\\") {
+	if plain := "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_@%+=:,./-"; strings.Trim(dir, plain) != "" {
 		dir = "'" + strings.ReplaceAll(dir, "'", `'\''`) + "'"
 	}
 	return "mlxdyno train --resume " + dir

@@ -225,6 +225,9 @@ func TestListAndPrune(t *testing.T) {
 	if err := os.Mkdir(halfGone, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := Prune(context.Background(), home, PruneOptions{Keep: -1}); err == nil {
+		t.Error("kept -1 runs")
+	}
 	steps := []struct {
 		o    PruneOptions
 		gone int

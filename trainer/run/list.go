@@ -110,6 +110,9 @@ type PruneOptions struct {
 // Prune removes old runs below home and returns them. A running one stays, and
 // so does, unless Unfinished asks for it, one that could be resumed.
 func Prune(ctx context.Context, home string, o PruneOptions) ([]Info, error) {
+	if o.Keep < 0 {
+		return nil, fmt.Errorf("prune runs: cannot keep %d of them; use 0 or more", o.Keep)
+	}
 	infos, err := List(home)
 	if err != nil {
 		return nil, err

@@ -157,8 +157,8 @@ func (r *Report) tell(past history, kept *keeper) {
 	}
 	r.Totals = totals(events, past.segments)
 	r.Totals.ReplayedSteps, r.Totals.UnrecordedSteps = replayed, r.StepsDone-len(sum.Steps)
-	if r.State == StateFinished && r.Totals.Seconds > 0 {
-		r.Figures.TotalSeconds = trainer.Some(r.Totals.Seconds)
+	if r.State == StateFinished {
+		r.Figures.TotalSeconds = r.Totals.Seconds
 	}
 	if r.Expected != nil {
 		r.Compared = compare(*r.Expected, r.Figures)
@@ -187,8 +187,14 @@ func totals(events []trainer.Event, segments []Segment) Totals {
 			t.CheckpointSeconds += p.Seconds
 		}
 	}
+	t.Seconds = trainer.Some(0.0)
 	for _, s := range segments {
-		t.Seconds += s.Seconds.Or(0)
+		sum, known := t.Seconds.Get()
+		if seconds, ended := s.Seconds.Get(); known && ended {
+			t.Seconds = trainer.Some(sum + seconds)
+		} else {
+			t.Seconds = trainer.Opt[float64]{}
+		}
 	}
 	return t
 }

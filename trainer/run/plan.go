@@ -2,6 +2,7 @@ package run
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -25,8 +26,14 @@ type Plan struct {
 	Policy   Policy
 
 	// GuardBytes is the memory of the worker above which it is reloaded: the
-	// larger of its footprint and MLX's active and cached bytes. 0 is no guard.
+	// larger of its footprint and MLX's active and cached bytes. 0 is no guard,
+	// with Resume the run's own.
 	GuardBytes int64
+
+	// Segment is told, before the first event of each worker process, the
+	// configuration that it trains with: the one planned until a back-off. Nil
+	// tells nobody.
+	Segment func(trainer.Config)
 
 	// Sample reads the machine's memory pressure; nil leaves it unwatched.
 	Sample func() MemoryPressure
@@ -39,10 +46,6 @@ type Plan struct {
 type Policy struct {
 	MaxRetries int // restarts with the same configuration and no new checkpoint between them; 0 means 3, less than 0 none
 	Keep       int // checkpoints that stay on disk; 0 means 3
-
-	// KeepBatch forbids a smaller batch, which keeps the rows behind an update
-	// but lets the training see them in another order.
-	KeepBatch bool
 }
 
 func (p Policy) withDefaults() Policy {
@@ -158,24 +161,37 @@ func identityOf(h trainer.Hello) Identity {
 // they change neither the order of the data nor the arithmetic.
 var harmless = []string{"memory-limit", "cache-limit", "wired-limit", "save-every", "reload-interval", "adapter-path"}
 
-// adopt carries over to inForce what differs between the run's configuration
-// and the one asked for now, and returns the differences it must not carry over.
-func adopt(inForce, was, is trainer.Config) (trainer.Config, []Change) {
+// adopt carries over what is asked for now to what the run was asked for and
+// to the configuration in force, and returns the differences it must not carry
+// over. A harmless value that the run was asked for before is put in force only
+// when a flag gives it again: it may have been given up for want of memory.
+func adopt(inForce trainer.Config, was, is trainer.Settings) (trainer.Config, trainer.Settings, []Change) {
 	var refused []Change
+	was.Origins = maps.Clone(was.Origins)
 	for _, k := range trainer.Knobs {
-		a, b := k.Get(&was), k.Get(&is)
-		if a == b {
-			continue
-		}
-		if !slices.Contains(harmless, k.Name) {
-			refused = append(refused, Change{What: k.Name, Was: a, Is: b})
-			continue
-		}
-		if err := k.Set(&inForce, b); err != nil {
-			refused = append(refused, Change{What: k.Name, Was: a, Is: b})
+		old, now, want, origin := k.Get(&was.Config), k.Get(&inForce), k.Get(&is.Config), is.Origin(k.Name)
+		switch {
+		case !slices.Contains(harmless, k.Name):
+			if want != old && want != now {
+				refused = append(refused, Change{What: k.Name, Was: old, Is: want})
+			}
+		case origin == trainer.FromDefault, want == old && origin != trainer.FromFlag: // nobody's wish
+		default:
+			if err := errors.Join(k.Set(&inForce, want), was.Set(k.Name, want, origin)); err != nil {
+				refused = append(refused, Change{What: k.Name, Was: old, Is: want})
+			}
 		}
 	}
-	return inForce, refused
+	return inForce, was, refused
+}
+
+// movesAdapter reports whether a resumption asks for another place for the
+// adapter. The same words do not: a relative path is meant from where the run
+// was begun.
+func movesAdapter(was, is trainer.Settings) bool {
+	const knob = "adapter-path"
+	return is.Origin(knob) != trainer.FromDefault &&
+		(was.Origin(knob) == trainer.FromDefault || was.Config.Output.AdapterPath != is.Config.Output.AdapterPath)
 }
 
 // publishPath is where the finished adapter is copied: only where somebody

@@ -70,15 +70,16 @@ func hopeless(k trainer.FailKind) bool {
 
 // afterOOM makes the configuration smaller. A death that merely looks like want
 // of memory may be somebody's kill: unless it comes again it changes nothing
-// that moves a loss.
+// that moves a loss. When nothing is left to make smaller, a segment that got
+// on is followed by another: what leaks is gone with the process.
 func afterOOM(e ending, p Policy) decision {
 	why := "the worker " + ended(e.result)
 	firm := !e.result.SuspectedOOM || e.tries > 0
-	if change := ease(e.config, firm, !p.KeepBatch && e.saved == 0); change != nil {
+	if change := ease(e.config, firm, e.saved == 0); change != nil {
 		change.Why = why
 		return decision{action: backOff, why: why, change: change}
 	}
-	if e.result.SuspectedOOM && e.tries < p.MaxRetries {
+	if (e.result.SuspectedOOM || e.saved > e.from) && e.tries < p.MaxRetries {
 		return decision{action: tryAgain, why: why}
 	}
 	return decision{action: giveUp, failure: failureOf(e.result)}

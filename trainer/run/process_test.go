@@ -129,12 +129,12 @@ func (printer) Note(Note) {}
 
 func realPlan(dir string) Plan {
 	s := trainer.NewSettings()
-	for _, kv := range [][2]string{{"model", "/m"}, {"grad-checkpoint", "true"}, {"data", "/d"}, {"iters", "48"}, {"save-every", "4"}, {"steps-per-eval", "10"}, {"reload-interval", "16"}} {
+	for _, kv := range [][2]string{{"model", "/m"}, {"grad-checkpoint", "true"}, {"data", "/d"}, {"iters", "48"}, {"save-every", "4"}, {"steps-per-eval", "10"}, {"reload-interval", "16"}, {"batch-size", "1"}} {
 		if err := s.Set(kv[0], kv[1], trainer.FromFlag); err != nil {
 			panic(err)
 		}
 	}
-	return Plan{Engine: processes{}, Config: s, Dir: dir, Policy: Policy{MaxRetries: 1000, KeepBatch: true}}
+	return Plan{Engine: processes{}, Config: s, Dir: dir, Policy: Policy{MaxRetries: 1000}}
 }
 
 // parent is a supervising process to be started.

@@ -36,6 +36,15 @@ func NewMeter(s trainer.Schedule) *Meter {
 	return &Meter{schedule: s, now: Progress{Steps: s.Steps}}
 }
 
+// Follow puts another schedule in force, as a back-off does. Where the number of
+// steps changes, so does what a step is, and the pace is taken anew.
+func (m *Meter) Follow(s trainer.Schedule) {
+	if s.Steps != m.schedule.Steps {
+		m.wall, m.gaps = 0, 0
+	}
+	m.schedule, m.now.Steps = s, s.Steps
+}
+
 // Add takes the next event in.
 func (m *Meter) Add(e trainer.Event) {
 	switch p := e.Payload.(type) {

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"math"
 	"testing"
 	"time"
@@ -35,6 +36,58 @@ func TestMeter(t *testing.T) {
 	}
 	// 80 steps of 1 s, and 7 more beginnings of 3 s.
 	if eta := p.ETA.Or(0); eta != 101*time.Second {
+		t.Errorf("ETA %v", eta)
+	}
+}
+
+func TestMeterFollowsTheSchedule(t *testing.T) {
+	t.Parallel()
+	p := plan(t, "batch-size", "6", "grad-checkpoint", "true")
+	s := &sim{fate: func(j trainer.Job, step int) *trainer.Result {
+		if j.Config.Plan.Batch > 3 && step == 4 || j.Config.Plan.Batch == 3 && step == 12 {
+			return result(trainer.OOM)
+		}
+		return nil
+	}}
+	p.Policy.MaxRetries = -1
+	shown := func() Progress {
+		obs := &metered{m: NewMeter(p.Config.Config.Schedule)}
+		p.Segment = func(c trainer.Config) { obs.m.Follow(c.Schedule) }
+		if _, err := train(context.Background(), p, obs, s.run); err != nil {
+			t.Fatal(err)
+		}
+		return obs.m.Progress()
+	}
+	if got := shown(); got.Step != 11 || got.Steps != 40 {
+		t.Errorf("after a back-off: step %d/%d", got.Step, got.Steps)
+	}
+	p.Resume, s.fate = true, nil
+	if got := shown(); got.Step != 40 || got.Steps != 40 {
+		t.Errorf("after a resumption: step %d/%d", got.Step, got.Steps)
+	}
+}
+
+// metered is an Observer that feeds a meter.
+type metered struct{ m *Meter }
+
+func (o *metered) Event(e trainer.Event) { o.m.Add(e) }
+func (o *metered) Note(Note)             {}
+
+func TestMeterTakesThePaceAnew(t *testing.T) {
+	m := NewMeter(trainer.Schedule{Steps: 10})
+	run := func(pace time.Duration) {
+		m.Add(trainer.Event{Payload: trainer.Hello{}})
+		for i := range 5 {
+			m.Add(trainer.Event{Step: i + 1, Elapsed: time.Duration(i+1) * pace, Payload: trainer.Step{}})
+		}
+	}
+	run(2 * time.Second)
+	m.Follow(trainer.Schedule{Steps: 20})
+	if p := m.Progress(); p.ETA.Known() {
+		t.Errorf("%v at a pace that is not known yet", p.ETA)
+	}
+	run(time.Second)
+	if eta := m.Progress().ETA.Or(0); eta != 15*time.Second {
 		t.Errorf("ETA %v", eta)
 	}
 }

@@ -122,15 +122,15 @@ type Comparison struct {
 
 // Totals are sums over the whole training, all segments together.
 type Totals struct {
-	Seconds           float64 `json:"seconds"`      // worker processes from start to end
-	StepSeconds       float64 `json:"step_seconds"` // steps that count, data included
-	EvalSeconds       float64 `json:"eval_seconds"`
-	CheckpointSeconds float64 `json:"checkpoint_seconds"`
-	LoadSeconds       float64 `json:"load_seconds"`
-	Tokens            int64   `json:"tokens"` // real tokens of the steps that count
-	Supervised        int64   `json:"supervised"`
-	ReplayedSteps     int     `json:"replayed_steps"`   // done, lost and done again
-	UnrecordedSteps   int     `json:"unrecorded_steps"` // trained and saved, but their events were lost with the supervising process
+	Seconds           trainer.Opt[float64] `json:"seconds,omitzero"` // worker processes from start to end; unknown when one was not seen to end
+	StepSeconds       float64              `json:"step_seconds"`     // steps that count, data included
+	EvalSeconds       float64              `json:"eval_seconds"`
+	CheckpointSeconds float64              `json:"checkpoint_seconds"`
+	LoadSeconds       float64              `json:"load_seconds"`
+	Tokens            int64                `json:"tokens"` // real tokens of the steps that count
+	Supervised        int64                `json:"supervised"`
+	ReplayedSteps     int                  `json:"replayed_steps"`   // done, lost and done again
+	UnrecordedSteps   int                  `json:"unrecorded_steps"` // trained and saved, but their events were lost with the supervising process
 }
 
 // Failure is why a training could not go on and what to do about it.
@@ -146,7 +146,7 @@ type Failure struct {
 // Note is something the supervisor did or noticed.
 type Note struct {
 	At   time.Time `json:"at"`
-	Code string    `json:"code"` // stable: "reload.guard", "drift.speed", …
+	Code string    `json:"code"` // stable: "guard.reload", "drift.speed", …
 	Step int       `json:"step"`
 	Text string    `json:"text"`
 }

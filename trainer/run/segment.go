@@ -24,6 +24,9 @@ func (t *training) segment(ctx context.Context, from *trainer.CheckpointRef) (_ 
 	}
 	t.next++
 	t.watch.segment()
+	if t.plan.Segment != nil {
+		t.plan.Segment(t.config)
+	}
 
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

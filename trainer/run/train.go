@@ -146,15 +146,17 @@ func (t *training) reopen(ctx context.Context) (err error) {
 	}
 	refused := subjectChanges(t.spec.Identity, t.plan.Identity)
 	t.config = past.config
-	if is := t.plan.Config.Config; is != (trainer.Config{}) {
-		var changes []Change
-		t.config, changes = adopt(past.config, t.spec.Config, is)
-		refused = append(refused, changes...)
-		if path, err := publishPath(t.plan.Config); err != nil {
-			return err
-		} else if path != "" {
-			t.spec.Publish = path
+	if is := t.plan.Config; is.Config != (trainer.Config{}) {
+		was := t.spec.Settings()
+		if movesAdapter(was, is) {
+			if t.spec.Publish, err = publishPath(is); err != nil {
+				return err
+			}
 		}
+		var changes []Change
+		t.config, was, changes = adopt(past.config, was, is)
+		t.spec.Config, t.spec.ConfigKey, t.spec.Origins = was.Config, was.Config.Key(), was.Origins
+		refused = append(refused, changes...)
 	}
 	if len(refused) > 0 {
 		return &ChangedError{Dir: t.dir, Changes: refused}
@@ -183,7 +185,10 @@ func (t *training) reopen(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return t.record(didResume, resumeRecord{FromStep: stepsOf(ref), Config: t.config})
+	if err := t.record(didResume, resumeRecord{FromStep: stepsOf(ref), Config: t.config}); err != nil {
+		return err
+	}
+	return writeSpec(t.dir, t.spec) // what was accepted now holds for the next resumption too
 }
 
 func (t *training) open() (err error) {

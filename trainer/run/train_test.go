@@ -127,6 +127,16 @@ func times(n, at int, r *trainer.Result) func(trainer.Job, int) *trainer.Result 
 	}
 }
 
+// leaks is a fate that strikes every process after so many steps.
+func leaks(steps int) func(trainer.Job, int) *trainer.Result {
+	return func(j trainer.Job, step int) *trainer.Result {
+		if step-stepsOf(j.From) > steps {
+			return result(trainer.OOM)
+		}
+		return nil
+	}
+}
+
 func TestRecovery(t *testing.T) {
 	t.Parallel()
 	suspected := result(trainer.Killed)
@@ -151,6 +161,8 @@ func TestRecovery(t *testing.T) {
 		{"out of memory at once", times(2, 1, result(trainer.OOM)), StateFinished, 3, []string{"back-off.grad-checkpoint", "back-off.batch-size"}},
 		{"out of memory later", times(1, 8, result(trainer.OOM)), StateFinished, 2, []string{"back-off.grad-checkpoint"}},
 		{"out of memory for good", times(9, 8, result(trainer.OOM)), StateFailed, 2, []string{"back-off.grad-checkpoint"}},
+		{"a leak that gets on", leaks(7), StateFinished, 4, []string{"back-off.grad-checkpoint", "retry", "retry"}},
+		{"a leak that does not", leaks(4), StateFailed, 4, []string{"back-off.grad-checkpoint", "back-off.batch-size", "back-off.batch-size"}},
 		{"the worker's own word", times(1, 8, failed(trainer.FailOOM)), StateFinished, 2, []string{"back-off.grad-checkpoint"}},
 		{"suspected", times(2, 8, suspected), StateFinished, 3, []string{"retry", "back-off.grad-checkpoint"}},
 		{"suspected once", times(1, 8, suspected), StateFinished, 2, []string{"retry"}},
@@ -224,12 +236,6 @@ func TestSmallerBatchKeepsRowsAndUpdates(t *testing.T) {
 	p = plan(t, "dropout", "0.1") // under which activations cannot be recomputed
 	if r, obs := must(t, context.Background(), p, &sim{fate: times(1, 1, result(trainer.OOM))}); !slices.Equal(obs.codes(), []string{"back-off.batch-size"}) || r.Config.Plan.Checkpointing {
 		t.Errorf("with dropout: %v", obs.codes())
-	}
-
-	p = plan(t, "grad-checkpoint", "true")
-	p.Policy.KeepBatch = true
-	if r, _ = must(t, context.Background(), p, &sim{fate: times(9, 1, result(trainer.OOM))}); r.State != StateFailed || len(r.Segments) != 1 {
-		t.Errorf("with KeepBatch: %s after %d segments", r.State, len(r.Segments))
 	}
 }
 
