@@ -72,10 +72,11 @@ func below(group, root string) string {
 	return ""
 }
 
-// names of the files that say the same in both versions.
-var cgroupFiles = map[int]struct{ limit, usage, events string }{
-	1: {"memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control"},
-	2: {"memory.max", "memory.current", "memory.events"},
+// names of the files that say the same in both versions, and of the line in
+// memory.stat that has reclaimable file cache, descendants included.
+var cgroupFiles = map[int]struct{ limit, usage, events, cache string }{
+	1: {"memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control", "total_inactive_file"},
+	2: {"memory.max", "memory.current", "memory.events", "inactive_file"},
 }
 
 func (p procfs) readCgroup(g cgroupDir) *Cgroup {
@@ -95,7 +96,7 @@ func (p procfs) readCgroup(g cgroupDir) *Cgroup {
 		}
 	}
 	// Usage counts in the group whose limit is in force.
-	out.UsageBytes = textValue(p, path.Join(limitDir, files.usage), parseCgroupBytes)
+	out.UsageBytes = p.cgroupUsage(limitDir, files.usage, files.cache)
 
 	source := path.Join(g.dir, files.events)
 	events, err := fileMap(p, source, parseVmstat)
@@ -106,6 +107,26 @@ func (p procfs) readCgroup(g cgroupDir) *Cgroup {
 		out.OOMKills = Unknown[uint64](kills.Reason(), kills.Source())
 	}
 	return out
+}
+
+// cgroupUsage returns what a group uses without the file cache that the kernel
+// takes back before it kills anything. Weights that were read once are such
+// cache; counted as used, they would leave no room for a training.
+func (p procfs) cgroupUsage(dir, usage, cache string) Value[int64] {
+	used := textValue(p, path.Join(dir, usage), parseCgroupBytes)
+	n, ok := used.Get()
+	if !ok {
+		return used
+	}
+	stat, err := fileMap(p, path.Join(dir, "memory.stat"), parseVmstat)
+	if err != nil {
+		return Known(n, fmt.Sprintf("%s (with file cache: memory.stat %v)", used.Source(), err))
+	}
+	inactive, ok := stat[cache]
+	if !ok {
+		return Known(n, fmt.Sprintf("%s (with file cache: memory.stat has no %s)", used.Source(), cache))
+	}
+	return Known(max(n-inactive, 0), fmt.Sprintf("%s (without %s of memory.stat)", used.Source(), cache))
 }
 
 // tightest returns the smallest value of a limit among a group and its

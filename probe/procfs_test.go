@@ -2,6 +2,7 @@ package probe
 
 import (
 	"io/fs"
+	"maps"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -206,6 +207,39 @@ func (d denied) Open(name string) (fs.File, error) {
 	return d.FS.Open(name)
 }
 
+// Files that were read are no reason why a training should not fit.
+func TestCgroupUsage(t *testing.T) {
+	v2 := map[string]string{"proc/self/cgroup": "0::/a/b\n", "proc/self/mountinfo": v2Mount,
+		"sys/fs/cgroup/a/memory.max": "1000\n", "sys/fs/cgroup/a/memory.current": "900\n",
+		"sys/fs/cgroup/a/b/memory.current": "10\n", "sys/fs/cgroup/a/b/memory.stat": "inactive_file 9\n"}
+	v1 := map[string]string{"proc/self/cgroup": "4:memory:/\n", "proc/self/mountinfo": hybridMount,
+		"sys/fs/cgroup/memory/memory.limit_in_bytes": "1000\n", "sys/fs/cgroup/memory/memory.usage_in_bytes": "900\n"}
+	for _, tc := range []struct {
+		name         string
+		files        map[string]string
+		path, stat   string
+		want, source string
+	}{
+		{"version 2", v2, "a/", "anon 100\nfile 700\ninactive_file 600\nactive_file 100\n", "300", "/sys/fs/cgroup/a/memory.current (without inactive_file of memory.stat)"},
+		{"version 1 counts descendants", v1, "memory/", "inactive_file 5\ntotal_inactive_file 600\n", "300", "/sys/fs/cgroup/memory/memory.usage_in_bytes (without total_inactive_file of memory.stat)"},
+		{"read at two moments", v2, "a/", "inactive_file 901\n", "0", "/sys/fs/cgroup/a/memory.current (without inactive_file of memory.stat)"},
+		{"nothing told of cache", v2, "", "", "900", "/sys/fs/cgroup/a/memory.current (with file cache: memory.stat does not exist)"},
+		{"no such line", v2, "a/", "anon 100\ninactive_file -4\n", "900", "/sys/fs/cgroup/a/memory.current (with file cache: memory.stat has no inactive_file)"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			files := maps.Clone(tc.files)
+			if tc.stat != "" {
+				files["sys/fs/cgroup/"+tc.path+"memory.stat"] = tc.stat
+			}
+			s := Snapshot{}
+			tree(files).cgroup(&s)
+			if u := s.Cgroup.UsageBytes; show(u) != tc.want || u.Source() != tc.source {
+				t.Errorf("%s from %q, want %s from %q", show(u), u.Source(), tc.want, tc.source)
+			}
+		})
+	}
+}
+
 func TestCgroupDenied(t *testing.T) {
 	p := tree(map[string]string{"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": v2Mount})
 	p.root = denied{p.root, "sys/fs/cgroup/memory.max"}
@@ -253,6 +287,7 @@ func FuzzProcfs(f *testing.F) {
 	f.Fuzz(func(t *testing.T, groups, mounts, limit, meminfo, vmstat, psi string) {
 		p := tree(map[string]string{
 			"proc/self/cgroup": groups, "proc/self/mountinfo": mounts, "sys/fs/cgroup/memory.max": limit,
+			"sys/fs/cgroup/memory.current": limit, "sys/fs/cgroup/memory.stat": vmstat,
 			"proc/meminfo": meminfo, "proc/vmstat": vmstat, "proc/pressure/memory": psi, "proc/1/statm": limit,
 			"proc/uptime": limit, "proc/loadavg": psi, "proc/cpuinfo": meminfo, "etc/os-release": groups,
 		})

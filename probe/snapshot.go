@@ -64,10 +64,14 @@ type Memory struct {
 // Cgroup is the control group of this process: the tightest limits among it
 // and its ancestors.
 type Cgroup struct {
-	Version    int           `json:"version"` // 1 or 2
-	Path       string        `json:"path"`
-	LimitBytes Value[int64]  `json:"limit_bytes"` // unknown with reason "no limit" where there is none
-	HighBytes  Value[int64]  `json:"high_bytes"`
+	Version    int          `json:"version"` // 1 or 2
+	Path       string       `json:"path"`
+	LimitBytes Value[int64] `json:"limit_bytes"` // unknown with reason "no limit" where there is none
+	HighBytes  Value[int64] `json:"high_bytes"`
+
+	// UsageBytes is what the group with the limit uses, without the file cache
+	// that the kernel can take back (inactive_file of memory.stat). Where
+	// memory.stat does not say it, the cache is in, and the source tells so.
 	UsageBytes Value[int64]  `json:"usage_bytes"`
 	OOMKills   Value[uint64] `json:"oom_kills"`
 }
@@ -151,9 +155,9 @@ type ModelState struct {
 type DataState struct {
 	Path      string         `json:"path"`
 	Format    string         `json:"format,omitempty"` // text, completions or chat
-	Rows      map[string]int `json:"rows,omitempty"`   // by split
+	Rows      map[string]int `json:"rows,omitempty"`   // by split; nil when not counted
 	Malformed int            `json:"malformed"`
-	Problem   string         `json:"problem,omitempty"`
+	Problem   string         `json:"problem,omitempty"` // what is wrong with the data itself
 	Lengths   *LengthStats   `json:"lengths,omitempty"` // of the training split
 }
 
