@@ -182,7 +182,7 @@ func narrower(width int, by float64) int { return 1 + 32*max(1, int(by*float64(w
 // measure runs the bursts.
 func (d *diagnosis) measure(ctx context.Context, shape trainer.Shape, why string) error {
 	share := time.Duration(probeShare * float64(d.BurstBudget))
-	d.say("running steps of %d × %d tokens for %s", shape.Batch, shape.Width-1, share.Round(time.Second))
+	d.say("running steps of %d × %d tokens for %s%s", shape.Batch, shape.Width-1, share.Round(time.Second), d.compiles())
 	b, err := d.burst(ctx, share, trainer.Shape{Batch: shape.Batch, Width: shape.Width, Steps: endless})
 	if err != nil {
 		return err
@@ -204,6 +204,15 @@ func (d *diagnosis) measure(ctx context.Context, shape trainer.Shape, why string
 	d.in.Data = &data
 	d.report.Data = figures(data, nil, "")
 	return nil
+}
+
+// compiles warns of how long nothing may seem to happen. On a GPU, MLX compiles
+// each kernel when it is first used and keeps it for later processes.
+func (d *diagnosis) compiles() string {
+	if b := d.Snapshot.Install.Backend; b == "" || b == "cpu" {
+		return ""
+	}
+	return "; the first steps compile kernels, which may take minutes the first time"
 }
 
 // burst runs steps of the given shapes, or of the data's own batches when there

@@ -171,6 +171,43 @@ func TestLeakIsFound(t *testing.T) {
 	}
 }
 
+// On a GPU buffers may be freed asynchronously, so that readings vary.
+func TestVaryingMemoryIsNoLeak(t *testing.T) {
+	readings := []int64{2586, 2541, 3239, 3220, 3258, 3656, 3210, 3210, 3267, 3210, 2952, 3627, 3281, 3177, 3182, 3182, 3201, 3281, 3267, 3404, 3940}
+	r := request()
+	r.Snapshot.Install.Backend = "cuda"
+	r.Bursts = &script{answers: []func(trainer.Job) (trainer.Burst, error){func(j trainer.Job) (trainer.Burst, error) {
+		b, err := steps(len(readings), 0)(j)
+		for i, mb := range readings {
+			b.Summary.Steps[i].Memory.Active = trainer.Some(mb * 1e6)
+		}
+		return b, err
+	}, steps(8, 0)}}
+	got, err := Run(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := find(t, got, "burst.leak"); f.Severity != probe.Pass && f.Severity != probe.Unclear {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestCompilingIsAnnounced(t *testing.T) {
+	for backend, want := range map[string]bool{"cpu": false, "metal": true, "cuda": true} {
+		r := request()
+		r.Snapshot.Install.Backend = backend
+		r.Bursts = &script{answers: []func(trainer.Job) (trainer.Burst, error){steps(20, 0), steps(8, 0)}}
+		var said []string
+		r.Progress = func(text string) { said = append(said, text) }
+		if _, err := Run(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(said[0], "compile kernels, which may take minutes"); got != want {
+			t.Errorf("%s: %q", backend, said)
+		}
+	}
+}
+
 func TestSlowStepsGetASmallerProbe(t *testing.T) {
 	r := request()
 	s := &script{answers: []func(trainer.Job) (trainer.Burst, error){steps(3, 4096), steps(20, 4096), steps(8, 0)}}
