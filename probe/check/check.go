@@ -72,7 +72,7 @@ var registry = []Check{
 	memoryPageSize, memoryCgroup, memoryLimitAboveRAM, memoryLimitBelowWeights,
 	memoryFits, memorySwap, memoryPressure, memoryOthers, memoryWiredLimit,
 	powerMode, diskSpace,
-	burstOutcome, configLoRAWiring, configWeightsLoaded,
+	configCheckpointDropout, burstOutcome, configLoRAWiring, configWeightsLoaded,
 	burstLeak, burstFootprint, burstFootprintGap, burstDrift, burstDataWait, compileShapes,
 }
 

@@ -160,7 +160,12 @@ func TestChecks(t *testing.T) {
 		}, probe.Warn, "", "8-bit"},
 		{"size is not bits", "model.not-quantized-as-named", linux, func(in *Input) { in.Snapshot.Model.Path = "m/Qwen3-8B-Instruct" }, "", "", ""},
 		{"unreadable data", "data.readable", linux, func(in *Input) { in.Snapshot.Data = &probe.DataState{Path: "d", Problem: "no train.jsonl"} }, probe.Fail, "", "no train.jsonl"},
-		{"empty data", "data.readable", linux, func(in *Input) { in.Snapshot.Data.Rows = nil }, probe.Fail, "", "no rows"},
+		{"empty data", "data.readable", linux, func(in *Input) { in.Snapshot.Data.Rows["train"] = 0 }, probe.Fail, "", "no rows"},
+		{"data not read", "data.readable", linux, func(in *Input) { in.Snapshot.Data.Rows = nil }, probe.Unclear, "", "not read"},
+		{"data no tokenizer could read", "data.readable", linux, func(in *Input) {
+			in.Snapshot.Model.Facts.HasTokenizer = false
+			in.Snapshot.Data.Problem = "cannot tokenize"
+		}, probe.Skipped, "", "model.tokenizer"},
 		{"malformed rows", "data.malformed", linux, func(in *Input) { in.Snapshot.Data.Malformed = 3 }, probe.Warn, "", "3"},
 		{"rows cut", "data.truncation", linux, func(in *Input) {
 			l := in.Snapshot.Data.Lengths
@@ -191,6 +196,11 @@ func TestChecks(t *testing.T) {
 		{"limit under weights", "memory.limit-below-weights", linux, func(in *Input) { settle(in, "memory-limit", "7MB"); estimated(in) }, probe.Warn, "--memory-limit 66MB", "16.0"},
 		{"limit over weights", "memory.limit-below-weights", linux, func(in *Input) { settle(in, "memory-limit", "1GB"); estimated(in) }, probe.Pass, "", ""},
 		{"peak above the limit", "memory.fits", linux, func(in *Input) { settle(in, "memory-limit", "50MB"); estimated(in) }, probe.Warn, "--grad-checkpoint=true", "50.0 MB"},
+		{"peak above the limit, with dropout", "memory.fits", linux, func(in *Input) {
+			settle(in, "memory-limit", "50MB")
+			settle(in, "dropout", "0.1")
+			estimated(in)
+		}, probe.Warn, "--batch-size 1", "50.0 MB"},
 		{"not enough free", "memory.fits", linux, func(in *Input) { in.Snapshot.Memory.AvailableBytes = known[int64](50_000_000) }, probe.Warn, "", "are free now"},
 		{"hardly any room", "memory.fits", linux, func(in *Input) { in.Snapshot.Memory.TotalBytes = known[int64](360_000_000); estimated(in) }, probe.Info, "", "of the limit"},
 		{"widest batch does not fit", "memory.fits", linux, func(in *Input) {
@@ -217,6 +227,14 @@ func TestChecks(t *testing.T) {
 		{"low power", "power.mode", mac, func(in *Input) { in.Snapshot.Host.PowerMode = known(probe.PowerLow) }, probe.Warn, "lowpowermode 0", "low"},
 		{"power unknown", "power.mode", mac, func(in *Input) { in.Snapshot.Host.PowerMode = probe.Value[probe.PowerMode]{} }, probe.Unclear, "", ""},
 		{"full disk", "disk.space", linux, func(in *Input) { in.Snapshot.Disk.FreeBytes = known[int64](gb) }, probe.Warn, "", "1.00 GB"},
+		{"disk too small for four checkpoints", "disk.space", linux, func(in *Input) {
+			in.Snapshot.Disk.FreeBytes = known(diskReserve + 4*checkpointBytes(*in) - 1)
+		}, probe.Warn, "", "one of 4 checkpoints"},
+		{"many saves, four checkpoints", "disk.space", linux, func(in *Input) {
+			settle(in, "iters", "1000000")
+			in.Snapshot.Disk.FreeBytes = known(diskReserve + 4*checkpointBytes(*in))
+		}, probe.Pass, "", "one of 4 checkpoints"},
+		{"one save at the end", "disk.space", linux, func(in *Input) { settle(in, "save-every", "5000") }, probe.Pass, "", "one of 1 checkpoints"},
 		{"disk unknown", "disk.space", linux, func(in *Input) { in.Snapshot.Disk.FreeBytes = probe.Value[int64]{} }, probe.Unclear, "", ""},
 		{"out of memory", "burst.outcome", linux, func(in *Input) {
 			in.Burst.Result = trainer.Result{Outcome: trainer.OOM, Signal: "killed", LogTail: "one\ntwo\n", Evidence: []trainer.Evidence{{Name: "oom_kill", Observed: "3 → 4", Source: "memory.events"}}}
@@ -234,6 +252,17 @@ func TestChecks(t *testing.T) {
 		{"said what is wrong", "burst.outcome", linux, func(in *Input) {
 			in.Burst.Result = trainer.Result{Outcome: trainer.Failed, Failure: &trainer.Failure{FailKind: trainer.FailConfig, Text: "no such layer", Hint: "use --num-layers 2"}}
 		}, probe.Fail, "", "no such layer"},
+		{"recomputed with dropout", "config.checkpoint-dropout", linux, func(in *Input) {
+			settle(in, "grad-checkpoint", "true")
+			settle(in, "dropout", "0.05")
+		}, probe.Warn, "--dropout 0 --grad-checkpoint=true\nmlxdyno doctor --model models/small --data data/notes --dropout 0.05 --grad-checkpoint=false", `"measured"`},
+		{"recomputed with dropout, another mlx", "config.checkpoint-dropout", mac, func(in *Input) {
+			settle(in, "grad-checkpoint", "true")
+			settle(in, "dropout", "0.05")
+			in.Snapshot.Install.Versions["mlx"] = "0.33.0"
+		}, probe.Warn, "--dropout 0 ", `"likely"`},
+		{"recomputed without dropout", "config.checkpoint-dropout", linux, func(in *Input) { settle(in, "grad-checkpoint", "true") }, "", "", ""},
+		{"dropout, nothing recomputed", "config.checkpoint-dropout", linux, func(in *Input) { settle(in, "dropout", "0.05") }, "", "", ""},
 		{"nothing trained", "config.lora-wiring", linux, func(in *Input) { in.Burst.Summary.Ready.Trainable = 0 }, probe.Warn, "", "Nothing is trained"},
 		{"wrong adapters", "config.lora-wiring", linux, func(in *Input) { in.Burst.Summary.Ready.Trainable = 4_000_000 }, probe.Warn, "", fmt.Sprint(adapters)},
 		{"random weights", "config.weights-loaded", linux, func(in *Input) { in.Burst.Summary.Steps[0].Loss = 8.36 }, probe.Warn, "", "8.32"},
@@ -298,6 +327,9 @@ func TestChecks(t *testing.T) {
 			for _, fix := range f.Fix {
 				fixes += fix.Command + "\n"
 			}
+			if strings.Contains(fixes, "--grad-checkpoint=true") && !strings.Contains(fixes, "--dropout 0 ") && in.config().Quality.Dropout > 0 {
+				t.Errorf("a fix makes gradients wrong: %s", fixes)
+			}
 			if !strings.Contains(fixes, c.fix) || !strings.Contains(string(text), c.says) {
 				t.Errorf("want a fix with %q and the words %q: %s", c.fix, c.says, text)
 			}
@@ -309,6 +341,38 @@ func TestChecks(t *testing.T) {
 	for _, code := range Codes() {
 		if !triggered[code] {
 			t.Errorf("no case triggers %s", code)
+		}
+	}
+}
+
+func checkpointBytes(in Input) int64 {
+	return in.Budget.Line(budget.Adapters).Best().Or(0) + in.Budget.Line(budget.Optimizer).Best().Or(0)
+}
+
+func TestCommandIsForAShell(t *testing.T) {
+	for value, want := range map[string]string{
+		"models/a-b_c.d:e=f,g@h%i+j": "models/a-b_c.d:e=f,g@h%i+j",
+		"~/models/x":                 "'~/models/x'",
+		"it's here":                  `'it'\''s here'`,
+		"$HOME/*":                    "'$HOME/*'",
+		"模型":                         "'模型'",
+		"a\nb":                       "'a\nb'",
+	} {
+		in := base("linux")
+		if got := Command("doctor", in.Settings, Change{"model", value}); got != "mlxdyno doctor --model "+want+" --data data/notes" {
+			t.Errorf("%q: %s", value, got)
+		}
+	}
+}
+
+// One missing tokenizer is one failure, whatever it kept from being done.
+func TestMissingTokenizerFailsOnce(t *testing.T) {
+	in := healthyLinux()
+	in.Snapshot.Model.Facts.HasTokenizer = false
+	in.Snapshot.Data.Problem = "cannot tokenize"
+	for _, f := range Run(in) {
+		if (f.Severity == probe.Fail) != (f.Code == "model.tokenizer") {
+			t.Errorf("%s is %s", f.Code, f.Severity)
 		}
 	}
 }

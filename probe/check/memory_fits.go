@@ -123,7 +123,7 @@ func (in Input) shrink(limit int64) []probe.Fix {
 	}
 	steps := []func(){
 		func() {
-			if !c.Plan.Checkpointing {
+			if !c.Plan.Checkpointing && c.Quality.Dropout == 0 { // see configCheckpointDropout
 				turn("grad-checkpoint", "true", "recompute activations")
 			}
 		},
