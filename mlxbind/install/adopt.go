@@ -29,10 +29,12 @@ func (s *setup) adopt(ctx context.Context) (*stamp, error) {
 		if err != nil {
 			return "", &Error{Code: NoPython, Text: made.Env.Python + " does not answer as a Python", Err: err, Fix: "repair that environment, or let mlxdyno setup make one"}
 		}
-		// Whether it can make environments does not matter, and MLX itself
-		// says below whether it runs here.
-		if p.Version[0] != 3 || p.Version[1] < 10 {
-			return "", &Error{Code: Unsupported, Text: "Python " + p.version() + " is too old: 3.10 or later is needed", Fix: "let mlxdyno setup make an environment, or upgrade this one"}
+		// The oldest Python is that of managed environments: mlx-lm asks for
+		// it, and our own worker is written for it. Whether it can make
+		// environments does not matter, nor how new it is: the self-test says
+		// whether MLX and mlx-lm run on it.
+		if p.Version[0] != 3 || p.Version[1] < oldestPython {
+			return "", &Error{Code: Unsupported, Text: fmt.Sprintf("Python %s is too old: mlx-lm %s needs 3.%d or later", p.version(), oldestMLXLM, oldestPython), Fix: "let mlxdyno setup make an environment, or upgrade this one"}
 		}
 		return p.version() + " at " + made.Env.Python, nil
 	})

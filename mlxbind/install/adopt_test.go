@@ -83,6 +83,17 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// The oldest Python that will do, and one that is newer than what managed
+// environments are made of: there the self-test decides.
+func TestAdoptTakesAnyPythonThatRunsMLXLM(t *testing.T) {
+	for _, play := range []string{"python3.11", "python3.15"} {
+		home := t.TempDir()
+		if _, _, err := Ensure(t.Context(), Options{Home: home, Venv: ownVenv(t, play)}); err != nil {
+			t.Errorf("%s: %v", play, err)
+		}
+	}
+}
+
 func TestAdoptRefuses(t *testing.T) {
 	cases := []struct {
 		name, play string
@@ -92,6 +103,7 @@ func TestAdoptRefuses(t *testing.T) {
 		{"MLX too old", "old-mlx", Unsupported, "mlx 0.31.1 is too old"},
 		{"no mlx-lm", "no-mlx-lm", Unsupported, "mlx-lm is not installed"},
 		{"Python too old", "old", Unsupported, "3.9.1 is too old"},
+		{"Python too old for mlx-lm", "python3.10", Unsupported, "Python 3.10.1 is too old: mlx-lm 0.32.0 needs 3.11"},
 		{"Python does not run", "mute", NoPython, "does not answer"},
 		{"crash", "crash", SelfTestFailed, "killed"},
 	}

@@ -93,8 +93,10 @@ func fakeProgram(play string, args []string) int {
 
 	case args[len(args)-1] == "probe":
 		p := interpreter{Executable: self, Version: [3]int{3, 13, 1}, Implementation: "CPython", Bits: 64, Machine: "arm64", Libc: [2]string{"glibc", "2.36"}}
-		if plays("old") {
-			p.Version[1] = 9
+		for word, minor := range map[string]int{"old": 9, "python3.10": 10, "python3.11": 11, "python3.15": 15} {
+			if plays(word) {
+				p.Version[1] = minor
+			}
 		}
 		if plays("mute") {
 			return fail("no such version")
