@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -117,12 +118,21 @@ func (s *stamp) check() error {
 		if _, err := os.Stat(path); err != nil {
 			fix := fixRepair
 			if !s.Env.Managed {
-				fix = "mlxdyno setup --venv " + s.Root + " checks it anew"
+				fix = "mlxdyno setup --venv " + shellWord(s.Root) + " checks it anew"
 			}
 			return &NotReadyError{Broken, path + " is gone", fix}
 		}
 	}
 	return nil
+}
+
+// shellWord is s as a shell takes it.
+func shellWord(s string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-"
+	if s != "" && strings.Trim(s, plain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func (s *stamp) write(home string) error {

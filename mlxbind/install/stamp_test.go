@@ -153,3 +153,13 @@ func TestRemoveOnlyWhatIsOurs(t *testing.T) {
 		}
 	}
 }
+
+func TestShellWord(t *testing.T) {
+	for path, want := range map[string]string{
+		"/home/a-b_c/v1.2": "/home/a-b_c/v1.2", "/my envs/x": "'/my envs/x'", "~/it's": `'~/it'\''s'`,
+	} {
+		if got := shellWord(path); got != want {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+}
