@@ -19,6 +19,8 @@ type app struct {
 	quiet   bool   // no progress on stderr
 	verbose bool   // passed checks and worker logs too
 	color   string // auto, always or never
+
+	started bool // a command's own work has begun: what failed before is usage
 }
 
 // execute runs the command line and returns the exit status.
@@ -74,7 +76,21 @@ itself; 130 interrupted with the state saved.`),
 	f.StringVar(&a.color, "color", "auto", "auto, always or never")
 	_ = root.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(a.setupCommand(), a.doctorCommand(), a.tuneCommand(), a.trainCommand(), a.reportCommand(), a.runsCommand(), a.demoCommand())
+	a.noteStart(root)
 	return root
+}
+
+// noteStart makes every command note when its own work begins.
+func (a *app) noteStart(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		a.noteStart(sub)
+	}
+	if work := cmd.RunE; work != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			a.started = true
+			return work(cmd, args)
+		}
+	}
 }
 
 // progress writes a line about what is going on to stderr, unless asked not to.

@@ -175,6 +175,9 @@ func (a *app) openForDiagnosis(ctx context.Context, settings trainer.Settings) (
 	if errors.As(modelErr, &typed) && (state.Model == nil || state.Model.Problem == "") {
 		state.Model = &probe.ModelState{Path: q.ModelPath, Problem: modelErr.Error()}
 	}
+	if s.tokenizerProblem != "" {
+		state.Model = &probe.ModelState{Path: q.ModelPath, Problem: s.tokenizerProblem}
+	}
 	return s, state, nil
 }
 
@@ -194,11 +197,15 @@ func (a *app) dataForDiagnosis(ctx context.Context, s *subject, ready bool) (*pr
 		}
 	}
 	var wrong *data.Error
-	if errors.As(err, &wrong) && strings.HasPrefix(filepath.Clean(wrong.Path), filepath.Clean(s.dataPath)) {
+	switch {
+	case !errors.As(err, &wrong):
+		return nil, err
+	case s.facts != nil && strings.HasPrefix(filepath.Clean(wrong.Path), filepath.Clean(s.facts.Path)):
+		s.tokenizerProblem = err.Error()
+	default:
 		state.Problem = err.Error()
-		return state, nil
 	}
-	return nil, err
+	return state, nil
 }
 
 func (a *app) explainCommand() *cobra.Command {

@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"syscall"
 
 	"github.com/mlxdyno/mlxdyno/mlxbind/install"
 	"github.com/mlxdyno/mlxdyno/probe/model"
 	"github.com/mlxdyno/mlxdyno/report"
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/data"
+	"github.com/mlxdyno/mlxdyno/trainer/journal"
 	"github.com/mlxdyno/mlxdyno/trainer/run"
+	"github.com/mlxdyno/mlxdyno/tuner"
 	"github.com/spf13/cobra"
 )
 
@@ -43,7 +47,7 @@ type reported struct{ status int }
 func (r reported) Error() string { return fmt.Sprintf("exit status %d", r.status) }
 
 // explain turns any error into what a person sees.
-func explain(ctx context.Context, err error) *userError {
+func explain(ctx context.Context, err error, started bool) *userError {
 	var (
 		user     *userError
 		notReady *install.NotReadyError
@@ -55,10 +59,22 @@ func explain(ctx context.Context, err error) *userError {
 		changed  *run.ChangedError
 		finished *run.FinishedError
 		none     *run.NoRunError
+		damaged  *journal.DamagedError
+		noPlace  *run.PlaceError
+		wish     *tuner.WishError
+		searched *tuner.BusyError
 	)
 	switch {
 	case errors.As(err, &user):
 		return user
+	case !started:
+		return &userError{Code: "usage", Message: err.Error(), Hint: "see mlxdyno --help", Status: statusOurs}
+	case errors.As(err, &wish):
+		return &userError{Code: "usage", Message: wish.Error(), Hint: wish.Hint(), Status: statusOurs}
+	case errors.As(err, &searched):
+		return &userError{Code: "tune.busy", Message: searched.Error(), Hint: "wait for it, or name other data or another model", Status: statusOurs}
+	case errors.As(err, &damaged):
+		return &userError{Code: "journal.damaged", Message: err.Error(), Hint: "restore the file from a copy, or start afresh: a new run, or tune --fresh", Status: statusOurs}
 	case errors.As(err, &notReady):
 		return &userError{Code: "install." + string(notReady.State), Message: "MLX is not ready: " + notReady.Reason, Hint: notReady.Fix, Status: statusOurs}
 	case errors.As(err, &setup) && setup.Code == install.Interrupted:
@@ -75,14 +91,27 @@ func explain(ctx context.Context, err error) *userError {
 		return &userError{Code: "run.busy", Message: err.Error(), Hint: "wait for it, or choose another --run-dir", Status: statusOurs}
 	case errors.As(err, &changed):
 		return &userError{Code: "run.changed", Message: err.Error(), Status: statusOurs}
+	case errors.As(err, &noPlace):
+		return &userError{Code: "usage", Message: "--adapter-path: " + err.Error(), Hint: "name a directory that is not there yet", Status: statusOurs}
 	case errors.As(err, &finished):
 		return &userError{Code: "run.finished", Message: err.Error(), Hint: "mlxdyno report " + finished.Dir, Status: statusOurs}
 	case errors.As(err, &none):
-		return &userError{Code: "run.none", Message: err.Error(), Hint: "mlxdyno runs lists what there is", Status: statusOurs}
+		return &userError{Code: "run.none", Message: err.Error(), Hint: "mlxdyno runs lists the runs in mlxdyno's home; name another by its directory", Status: statusOurs}
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return &userError{Code: "interrupted", Message: "interrupted", Status: statusInterrupted}
 	}
-	return &userError{Code: "internal", Message: err.Error(), Status: statusOurs}
+	return &userError{Code: "internal", Message: err.Error(), Hint: hintFor(err), Status: statusOurs}
+}
+
+// hintFor knows what to do about the system's refusals.
+func hintFor(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+		return "make room there, or name another place with --run-dir, --output or MLXDYNO_HOME; mlxdyno runs --prune removes old runs"
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR):
+		return "name a place that can be written, with --run-dir, --output or MLXDYNO_HOME"
+	}
+	return "this is a failure of mlxdyno itself; please report it with the command line and mlxdyno doctor --json"
 }
 
 // fail reports err in the form that was asked for and returns the exit status.
@@ -91,7 +120,7 @@ func (a *app) fail(ctx context.Context, cmd *cobra.Command, args []string, err e
 	if errors.As(err, &done) {
 		return done.status
 	}
-	e := explain(ctx, err)
+	e := explain(ctx, err, a.started)
 	if a.json || asksJSON(args) {
 		_ = report.JSON(a.stdout, report.Error{Schema: report.ErrorSchema, Code: e.Code, Message: e.Message, Hint: e.Hint, ExitStatus: e.Status})
 		return e.Status

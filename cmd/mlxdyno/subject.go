@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,6 +26,8 @@ type subject struct {
 	facts    *model.Facts
 	set      *data.Set
 	dataPath string
+
+	tokenizerProblem string // why the model's own tokenizer could not be used
 }
 
 // pathLike tells a path from a name on the hub.
@@ -55,7 +58,25 @@ func (a *app) open(ctx context.Context, settings trainer.Settings) (*subject, er
 	if s.set, err = a.tokenize(ctx, s); err != nil {
 		return nil, err
 	}
-	return s, nil
+	return s, s.consistent()
+}
+
+// consistent refuses a configuration that this model or this text rules out.
+func (s *subject) consistent() error {
+	c, p := s.settings.Config, []string(nil)
+	if rows := len(s.set.Train.Lengths); c.Plan.Batch > rows {
+		p = append(p, fmt.Sprintf("batch-size: %d rows, and the training split has %d", c.Plan.Batch, rows))
+	}
+	if c.Quality.Layers > s.facts.Layers {
+		p = append(p, fmt.Sprintf("num-layers: %d, and the model has %d blocks", c.Quality.Layers, s.facts.Layers))
+	}
+	if q := s.facts.Quant; q != nil && c.Model.Quantize != 0 {
+		p = append(p, fmt.Sprintf("quantize: the base is quantized already, to %d bits", q.Bits))
+	}
+	if len(p) > 0 {
+		return &trainer.ConfigError{Problems: p}
+	}
+	return nil
 }
 
 // openModel finds the model and reads its facts.

@@ -37,6 +37,9 @@ type wishFlags struct {
 	fresh          bool
 }
 
+// shortestSearch is enough to start the four processes that a search needs.
+const shortestSearch = 5 * time.Second
+
 func addWishFlags(cmd *cobra.Command) *wishFlags {
 	w := &wishFlags{}
 	f := cmd.Flags()
@@ -60,8 +63,14 @@ func (w *wishFlags) wishes() (tuner.Wishes, error) {
 	default:
 		return out, usagef("--prefer: %q is not one of speed, memory, quality", w.prefer)
 	}
-	if w.budget < time.Second {
-		return out, usagef("--budget: %s is too short for a single burst; give 30s or more", w.budget)
+	if w.budget < shortestSearch {
+		return out, usagef("--budget: %s is too short for a search; give %s or more", w.budget, shortestSearch)
+	}
+	if info, err := os.Stat(w.output); err == nil && info.IsDir() {
+		return out, usagef("--output: %s is a directory; name a file", w.output)
+	}
+	if _, err := os.Stat(filepath.Dir(w.output)); err != nil {
+		return out, usagef("--output: %v", err)
 	}
 	if w.maxMemory != "" {
 		n, err := trainer.ParseBytes(w.maxMemory)
@@ -186,9 +195,13 @@ func (s *subject) study(ctx context.Context, wishes tuner.Wishes) (*tuner.Study,
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, "", fmt.Errorf("make the journal's directory: %w", err)
 	}
+	validRows := 0
+	if s.set.Valid != nil {
+		validRows = len(s.set.Valid.Lengths)
+	}
 	return &tuner.Study{
 		Bursts: s.bench(), Base: s.settings, Facts: *s.facts,
-		Lengths: s.set.Train.Lengths, Prompts: s.set.Train.Prompts, Tokens: s.set.Tokens(),
+		Lengths: s.set.Train.Lengths, Prompts: s.set.Train.Prompts, Tokens: s.set.Tokens(), ValidRows: validRows,
 		Limit: tuner.Limit{Bytes: room.Bytes.Or(0), Source: room.From}, Wishes: wishes, Keys: keys,
 		Seed: s.settings.Config.Seed, Journal: filepath.Join(dir, "journal.jsonl"),
 	}, dir, nil
