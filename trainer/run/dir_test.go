@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -279,12 +280,14 @@ func TestPublish(t *testing.T) {
 
 func TestPublishFailureKeepsTheAdapter(t *testing.T) {
 	t.Parallel()
-	blocked := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(blocked, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	p := plan(t, "adapter-path", filepath.Join(blocked, "adapters"))
-	r, obs := must(t, context.Background(), p, &sim{})
+	parent := filepath.Join(t.TempDir(), "out")
+	p := plan(t, "adapter-path", filepath.Join(parent, "adapters"))
+	block := sync.OnceFunc(func() { // a place that was fine when the training began
+		if err := errors.Join(os.RemoveAll(parent), os.WriteFile(parent, nil, 0o644)); err != nil {
+			t.Error(err)
+		}
+	})
+	r, obs := must(t, context.Background(), p, &sim{fate: func(trainer.Job, int) *trainer.Result { block(); return nil }})
 	if r.State != StateFinished || r.AdapterPath != filepath.Join(p.Dir, adapterName) || !slices.Equal(obs.codes(), []string{"publish.failed"}) {
 		t.Errorf("%s, adapter %s, notes %v", r.State, r.AdapterPath, obs.codes())
 	}

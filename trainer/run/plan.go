@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -195,14 +194,11 @@ func movesAdapter(was, is trainer.Settings) bool {
 }
 
 // publishPath is where the finished adapter is copied: only where somebody
-// asked for it.
-func publishPath(s trainer.Settings) (string, error) {
-	if s.Origin("adapter-path") == trainer.FromDefault || s.Config.Output.AdapterPath == "" {
+// asked for it, and only if nothing else is in the way (*PlaceError).
+func publishPath(s trainer.Settings, dir string) (string, error) {
+	c := s.Config
+	if s.Origin("adapter-path") == trainer.FromDefault || c.Output.AdapterPath == "" {
 		return "", nil
 	}
-	path, err := filepath.Abs(s.Config.Output.AdapterPath)
-	if err != nil {
-		return "", fmt.Errorf("adapter-path: %w", err)
-	}
-	return path, nil
+	return placeFor(c.Output.AdapterPath, c.Model.Path, c.Data.Path, dir, ".")
 }

@@ -104,7 +104,7 @@ func (t *training) create(ctx context.Context) error {
 	if err := c.Config.Validate(); err != nil {
 		return err
 	}
-	publish, err := publishPath(c)
+	publish, err := publishPath(c, t.dir)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (t *training) reopen(ctx context.Context) (err error) {
 	if is := t.plan.Config; is.Config != (trainer.Config{}) {
 		was := t.spec.Settings()
 		if movesAdapter(was, is) {
-			if t.spec.Publish, err = publishPath(is); err != nil {
+			if t.spec.Publish, err = publishPath(is, t.dir); err != nil {
 				return err
 			}
 		}
