@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/mlxdyno/mlxdyno/probe/model"
@@ -27,6 +28,17 @@ const readerTimeout = time.Second
 // says why, and hides nothing else.
 func Collect(ctx context.Context, r Request) Snapshot {
 	return collect(ctx, blank(r), append(platformReaders(r), commonReaders(r)...), readerTimeout)
+}
+
+// ReadPressure reads only how hard memory is to get, quickly enough to be asked
+// every second.
+func ReadPressure(ctx context.Context) Pressure {
+	var s Snapshot
+	all := []any{&s.Pressure.Level, &s.Pressure.SomeAvg10, &s.Pressure.FullAvg10, &s.Pressure.OOMKills}
+	readers := slices.DeleteFunc(platformReaders(Request{}), func(r reader) bool {
+		return !slices.ContainsFunc(r.fills(&s), func(part any) bool { return part == any(&s.Pressure) || slices.Contains(all, part) })
+	})
+	return collect(ctx, blank(Request{}), readers, readerTimeout).Pressure
 }
 
 // A reader fills some parts of a snapshot.

@@ -38,9 +38,6 @@ func TestFormats(t *testing.T) {
 		{"zero is not unknown", optBytes(trainer.Some[int64](0)), "0 B"},
 		{"one step", count(1, "step"), "1 step"},
 		{"steps", count(1200, "step"), "1,200 steps"},
-		{"plain word", quoted("a/b-c.d"), "a/b-c.d"},
-		{"word with a blank", quoted("it's here"), `'it'\''s here'`},
-		{"empty word", quoted(""), "''"},
 		{"no stated error", within(0), ""},
 		{"stated error", within(0.03), "± 3.0 %"},
 	} {

@@ -262,17 +262,7 @@ func (p *page) adapter(r run.Report) {
 	p.heading("Adapter")
 	p.text(2, plain, r.AdapterPath)
 	p.text(2, faint, "mlx-lm uses it as it is:")
-	p.verbatim("  $ ", strong, fmt.Sprintf("python -m mlx_lm generate --model %s --adapter-path %s --prompt '…'", quoted(r.Config.Model.Path), quoted(r.AdapterPath)))
-}
-
-// quoted is s as a shell takes it.
-func quoted(s string) string {
-	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:@%+=,", r)
-	}) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	p.verbatim("  $ ", strong, fmt.Sprintf("python -m mlx_lm generate --model %s --adapter-path %s --prompt '…'", trainer.CommandLine(r.Config.Model.Path), trainer.CommandLine(r.AdapterPath)))
 }
 
 // Runs writes a list of trainings for a person.

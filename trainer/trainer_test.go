@@ -3,6 +3,8 @@ package trainer
 import (
 	"encoding/json"
 	"math"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,6 +68,22 @@ func TestKnobNamesAndKeysAreUnique(t *testing.T) {
 		if k.Doc == "" {
 			t.Errorf("knob %s has no doc", k.Name)
 		}
+	}
+}
+
+func TestCommandLineIsOneWordAWord(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		words := rapid.SliceOfN(rapid.StringMatching(`[ -~äß\n]{0,12}`), 1, 4).Draw(t, "words")
+		out, err := exec.Command("sh", "-c", `printf '%s\0' `+CommandLine(words...)).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00"); !slices.Equal(got, words) {
+			t.Fatalf("a shell makes %q of %q", got, words)
+		}
+	})
+	if got := CommandLine("mlxdyno", "train", "--rank=8", "./a/b"); got != "mlxdyno train --rank=8 ./a/b" {
+		t.Errorf("quoted without need: %s", got)
 	}
 }
 

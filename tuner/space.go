@@ -49,6 +49,9 @@ func (s Study) axes() (axes, error) {
 		return a, err
 	}
 	a.gc, a.why["grad-checkpoint"] = []bool{false, true}, "both are measured"
+	if s.Base.Config.Quality.Dropout > 0 {
+		a.gc, a.why["grad-checkpoint"] = []bool{false}, "with dropout, MLX's checkpointing computes wrong gradients: the recomputation draws new masks"
+	}
 	if s.userSet("grad-checkpoint") {
 		a.gc, a.why["grad-checkpoint"] = []bool{s.Base.Config.Plan.Checkpointing}, setByUser
 	}

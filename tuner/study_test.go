@@ -98,3 +98,13 @@ func TestChoiceIsNearTheOptimum(t *testing.T) {
 		})
 	}
 }
+
+// MLX's checkpointing draws dropout's masks anew when it recomputes.
+func TestDropoutForbidsCheckpointing(t *testing.T) {
+	s := study(laptop(), 1<<40)
+	s.Base.Config.Quality.Dropout = 0.1
+	a, err := s.axes()
+	if err != nil || len(a.gc) != 1 || a.gc[0] {
+		t.Errorf("checkpointing %v, %v", a.gc, err)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mlxdyno/mlxdyno/mlxbind/install"
+	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/demo"
 	"github.com/spf13/cobra"
 )
@@ -136,7 +137,7 @@ func (d *demonstration) phase(name string, f func() error) error {
 // command runs mlxdyno itself, as a person would, and shows the command line.
 func (d *demonstration) command(ctx context.Context, args ...string) error {
 	args = append(args, "--color", d.color)
-	fmt.Fprintf(d.stdout, "$ mlxdyno %s\n", shellJoin(args[:len(args)-2]))
+	fmt.Fprintf(d.stdout, "$ mlxdyno %s\n", trainer.CommandLine(args[:len(args)-2]...))
 	cmd := exec.CommandContext(ctx, d.self, args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it saves its state and leaves
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}                 // a Ctrl-C reaches it once, from here
@@ -214,19 +215,6 @@ func indent(s string) string {
 func lastLine(s string) string {
 	s = strings.TrimSpace(s)
 	return s[strings.LastIndexByte(s, '\n')+1:]
-}
-
-// shellJoin quotes words as a shell would need them.
-func shellJoin(args []string) string {
-	quoted := make([]string, len(args))
-	for i, s := range args {
-		if s != "" && !strings.ContainsAny(s, " \t\n\"'\\$`*?[](){}<>|&;!#~") {
-			quoted[i] = s
-			continue
-		}
-		quoted[i] = "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-	}
-	return strings.Join(quoted, " ")
 }
 
 // count renders a number of parameters.

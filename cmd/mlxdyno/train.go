@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mlxdyno/mlxdyno/probe"
 	"github.com/mlxdyno/mlxdyno/probe/budget"
 	"github.com/mlxdyno/mlxdyno/probe/diagnose"
 	"github.com/mlxdyno/mlxdyno/report"
@@ -265,6 +266,11 @@ func (a *app) supervise(ctx context.Context, p run.Plan) (*run.Report, error) {
 	if !a.quiet {
 		w.status = report.NewStatus(a.stderr, a.styleFor(a.stderr), isTerminal(a.stderr), time.Now)
 	}
+	p.Sample = func() run.MemoryPressure {
+		level, known := probe.ReadPressure(ctx).Level.Get()
+		return run.MemoryPressure{Critical: known && level == probe.PressureCritical, Text: "macOS says so"}
+	}
+	p.Segment = func(c trainer.Config) { w.meter.Follow(c.Schedule) }
 	r, err := run.Train(ctx, p, w)
 	w.end()
 	if err != nil {

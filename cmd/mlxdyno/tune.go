@@ -127,8 +127,8 @@ a search that was cut off, or is run again, does not repeat them.`),
 
 func (a *app) printTune(r *tuner.Report, output string) error {
 	return report.Tune(a.stdout, *r, a.style(),
-		"mlxdyno train -c "+shellJoin([]string{output}),
-		"mlx_lm.lora -c "+shellJoin([]string{output}))
+		trainer.CommandLine("mlxdyno", "train", "-c", output),
+		trainer.CommandLine("mlx_lm.lora", "-c", output))
 }
 
 // tune searches, writes the configuration, and keeps the report for train.

@@ -31,19 +31,7 @@ func option(k trainer.Knob, value string) string {
 	if k.IsSwitch {
 		return "--" + k.Name + "=" + value
 	}
-	return "--" + k.Name + " " + quote(value)
-}
-
-// quote makes a value one word of a shell. What is not known to be harmless is
-// quoted: a shell may expand a tilde, for one.
-func quote(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_@%+=:,./-", r)
-	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return "--" + k.Name + " " + trainer.CommandLine(value)
 }
 
 // megabytes renders a limit as a flag's value, rounded down.

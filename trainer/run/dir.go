@@ -181,8 +181,5 @@ func syncDir(dir string) error {
 }
 
 func resumeCommand(dir string) string {
-	if plain := "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_@%+=:,./-"; strings.Trim(dir, plain) != "" {
-		dir = "'" + strings.ReplaceAll(dir, "'", `'\''`) + "'"
-	}
-	return "mlxdyno train --resume " + dir
+	return trainer.CommandLine("mlxdyno", "train", "--resume", dir)
 }

@@ -39,6 +39,10 @@ func Open(dir string) (Run, error) {
 	return Run{Dir: dir, Spec: spec, State: past.state(busy)}, nil
 }
 
+// divergence is how much higher a validation loss may be at the end than at
+// the beginning before it counts as worse.
+const divergence = 1.01
+
 // Load tells a training from its directory, whether it is over, at work or
 // was cut off.
 func Load(dir string) (Report, error) {
@@ -91,6 +95,10 @@ func load(dir string, busy bool) (Report, error) {
 	if bad > 0 {
 		r.Warnings = append(r.Warnings, Warning{Count: bad, Warning: trainer.Warning{Code: "events.unreadable",
 			Text: fmt.Sprintf("%s has lines that cannot be read; their steps are missing here, the training itself lost nothing", eventsName)}})
+	}
+	if first, last := r.FirstEval, r.LastEval; first != nil && last != nil && last.AfterStep > first.AfterStep && float64(last.Loss) > divergence*float64(first.Loss) {
+		r.Warnings = append(r.Warnings, Warning{Count: 1, Warning: trainer.Warning{Code: "training.diverged",
+			Text: fmt.Sprintf("validation loss rose from %.3f to %.3f: this adapter is worse than none; lower --learning-rate", float64(first.Loss), float64(last.Loss))}})
 	}
 	if f := past.finish; f != nil && !busy {
 		r.Failure = f.Failure

@@ -174,7 +174,7 @@ func failureOf(r trainer.Result) *Failure {
 		if r.Failure.Hint != "" {
 			f.Fix = append(f.Fix, r.Failure.Hint)
 		}
-		if k := r.Failure.FailKind; k == trainer.FailData || k == trainer.FailConfig {
+		if r.Failure.FailKind != trainer.FailInternal || r.Failure.Code != "internal" {
 			f.LogTail = "" // the worker knew what was wrong and has said it
 		}
 	}
