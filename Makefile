@@ -8,9 +8,10 @@ BUILD   := $(GO) build -trimpath -ldflags '-s -w -X main.Version=$(VERSION)'
 BIN     := bin/mlxdyno
 
 # Packages that touch no MLX: quick, run in parallel and under the race detector.
-# The others train for real, one after another, so that they do not share cores.
-REAL := ./cmd/... ./trainer/mlxlm/... ./trainer/data/... ./trainer/demo/...
-PURE  = $(shell go list ./... | grep -v -E '/(cmd|trainer/(mlxlm|data|demo))(/|$$)')
+# The others need what setup made and run one after another, so that they do not
+# share cores.
+REAL := ./cmd/... ./mlxbind/... ./trainer/mlxlm/... ./trainer/data/... ./trainer/demo/...
+PURE  = $(shell go list ./... | grep -v -E '/(cmd|mlxbind|trainer/(mlxlm|data|demo))(/|$$)')
 
 .PHONY: help
 help: ## list the targets
