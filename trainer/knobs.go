@@ -62,7 +62,7 @@ var Knobs = []Knob{
 	integer("save-every", "save_every", "steps", "Steps between checkpoints", func(c *Config) *int { return &c.Schedule.SaveEvery }),
 	integer("reload-interval", "", "steps", "Restart the worker process after so many steps; 0 for never", func(c *Config) *int { return &c.Schedule.ReloadInterval }),
 	seedKnob(),
-	text("adapter-path", "adapter_path", "Where the finished adapter goes", func(c *Config) *string { return &c.Output.AdapterPath }),
+	text("adapter-path", "adapter_path", "Where the finished adapter goes too; it always stays with its run", func(c *Config) *string { return &c.Output.AdapterPath }),
 }
 
 // FindKnob returns the knob of that name.

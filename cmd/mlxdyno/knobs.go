@@ -15,26 +15,49 @@ import (
 type knobFlags struct {
 	file   string
 	sets   []string
-	values map[string]*string
+	values map[string]*knobValue
+}
+
+// knobValue is a knob's flag: its text is judged by the knob itself, later, so
+// that every source of a value is judged alike.
+type knobValue struct{ text, kind string }
+
+func (v *knobValue) String() string     { return v.text }
+func (v *knobValue) Set(s string) error { v.text = s; return nil }
+func (v *knobValue) Type() string       { return v.kind }
+
+// kindOf names what a knob takes, for help.
+func kindOf(k trainer.Knob, defaults *trainer.Config) string {
+	switch k.YAMLValue(defaults).(type) {
+	case bool:
+		return "bool"
+	case int, uint64:
+		return "int"
+	case float64:
+		return "float"
+	}
+	if k.Unit == "bytes" {
+		return "size"
+	}
+	return "name"
 }
 
 // addKnobFlags gives cmd a flag for every knob, -c FILE and --set KNOB=VALUE.
 func addKnobFlags(cmd *cobra.Command) *knobFlags {
-	k := &knobFlags{values: map[string]*string{}}
+	k := &knobFlags{values: map[string]*knobValue{}}
 	f := cmd.Flags()
+	f.SortFlags = false // knobs in the order of their table
 	f.StringVarP(&k.file, "config", "c", "", "read knobs from `FILE`, mlxdyno.yaml or mlx-lm's own YAML; flags win over it")
 	f.StringArrayVar(&k.sets, "set", nil, "set a knob, as `KNOB=VALUE`; may be repeated")
 	defaults := trainer.DefaultConfig()
 	for _, knob := range trainer.Knobs {
-		v := new(string)
+		v := &knobValue{kind: kindOf(knob, &defaults)}
 		k.values[knob.Name] = v
 		usage := knob.Doc
-		if d := knob.Get(&defaults); d != "" && !knob.IsSwitch {
+		if d := knob.Get(&defaults); d != "" && d != "default" && knob.Name != "adapter-path" {
 			usage += fmt.Sprintf(" (default %s)", d)
 		}
-		f.StringVar(v, knob.Name, "", usage)
-		flag := f.Lookup(knob.Name)
-		flag.DefValue = ""
+		flag := f.VarPF(v, knob.Name, "", usage)
 		if knob.IsSwitch {
 			flag.NoOptDefVal = "true"
 		}
@@ -76,7 +99,7 @@ func (a *app) settings(cmd *cobra.Command, k *knobFlags) (trainer.Settings, *tra
 		if !cmd.Flags().Changed(knob.Name) {
 			continue
 		}
-		if err := s.Set(knob.Name, *k.values[knob.Name], trainer.FromFlag); err != nil {
+		if err := s.Set(knob.Name, k.values[knob.Name].text, trainer.FromFlag); err != nil {
 			return s, nil, usagef("--%v", err)
 		}
 	}
