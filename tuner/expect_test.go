@@ -60,3 +60,22 @@ func TestSupervisedTokensAreCountedOnce(t *testing.T) {
 		t.Errorf("%d supervised tokens in an epoch of single rows, the split has %d", got, want)
 	}
 }
+
+// The peaks of accumulating steps at one shape differ, so the promise is wider.
+func TestPromiseOfAccumulationIsWider(t *testing.T) {
+	for accumulation, want := range map[string]float64{"1": minPeakError, "2": accumulated} {
+		s := study(laptop(), 1<<40)
+		for knob, value := range map[string]string{"batch-size": "2", "grad-accumulation-steps": accumulation} {
+			if err := s.Base.Set(knob, value, trainer.FromFlag); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r, err := s.Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Expected.PeakError < want {
+			t.Errorf("accumulation %s: ±%.3f, want at least ±%.3f", accumulation, r.Expected.PeakError, want)
+		}
+	}
+}
