@@ -123,6 +123,10 @@ type chain struct {
 // document in the end.
 func (a *app) chain(ctx context.Context, settings trainer.Settings, c chain) error {
 	doc := report.Chain{Schema: report.ChainSchema}
+	wishes, err := c.wishes.wishes()
+	if err != nil {
+		return err
+	}
 	s, err := a.open(ctx, settings)
 	if err != nil {
 		return err
@@ -137,10 +141,6 @@ func (a *app) chain(ctx context.Context, settings trainer.Settings, c chain) err
 	}
 	if fails(doc.Doctor, c.failOn) {
 		return a.endChain(doc, reported{statusSubject})
-	}
-	wishes, err := c.wishes.wishes()
-	if err != nil {
-		return err
 	}
 	if !c.wishes.fresh {
 		if doc.Tune, err = s.knownStudy(ctx, wishes); err != nil {
@@ -200,16 +200,19 @@ func quickVerdict(r *diagnose.Report) string {
 
 // train runs a new training.
 func (a *app) train(ctx context.Context, s *subject, expected *trainer.Expected, t *trainingFlags) (*run.Report, error) {
+	weights, err := s.facts.Fingerprint()
+	if err != nil {
+		return nil, err
+	}
 	dir := t.runDir
 	if dir == "" {
-		var err error
 		if dir, err = run.NewDir(s.home, s.settings.Config.Key(), time.Now()); err != nil {
 			return nil, err
 		}
 	}
 	r, err := a.supervise(ctx, run.Plan{
 		Engine: s.engine(), Config: s.settings, Tokens: s.set.Tokens(), Dir: dir, Expected: expected,
-		Identity:   run.Identity{Model: s.facts.Key, Data: s.set.Key, Versions: s.env.Versions},
+		Identity:   run.Identity{Model: weights, Data: s.set.Key, Versions: s.env.Versions},
 		GuardBytes: s.guard(ctx),
 	})
 	if err != nil {
@@ -253,9 +256,13 @@ func (a *app) resume(ctx context.Context, name string, flags trainer.Settings, t
 	if err != nil {
 		return nil, err
 	}
+	weights, err := s.facts.Fingerprint()
+	if err != nil {
+		return nil, err
+	}
 	return a.supervise(ctx, run.Plan{
 		Engine: s.engine(), Config: s.settings, Tokens: s.set.Tokens(), Dir: dir, Resume: true,
-		Identity:   run.Identity{Model: s.facts.Key, Data: s.set.Key, Versions: s.env.Versions},
+		Identity:   run.Identity{Model: weights, Data: s.set.Key, Versions: s.env.Versions},
 		GuardBytes: s.guard(ctx),
 	})
 }
