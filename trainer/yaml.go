@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/renameio/v2"
 	"go.yaml.in/yaml/v4"
@@ -379,8 +380,8 @@ func expectedNode(e Expected) (*yaml.Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("expected: %w", err)
 	}
-	var doc yaml.Node // JSON is YAML
-	if err := yaml.Load(b, &doc); err != nil {
+	var doc yaml.Node // JSON is YAML, once what YAML takes for a line break is escaped
+	if err := yaml.Load(escaped(b), &doc); err != nil {
 		return nil, fmt.Errorf("expected: %w", err)
 	}
 	n := doc.Content[0]
@@ -389,6 +390,20 @@ func expectedNode(e Expected) (*yaml.Node, error) {
 		n.Content[i].Style = 0
 	}
 	return n, nil
+}
+
+// escaped writes what does not print as \uXXXX, which JSON and YAML read alike.
+// Outside its strings JSON has nothing of the kind.
+func escaped(json []byte) []byte {
+	var out []byte
+	for _, r := range string(json) {
+		if unicode.IsPrint(r) || r > 0xffff {
+			out = utf8.AppendRune(out, r)
+		} else {
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out
 }
 
 func mapping() *yaml.Node { return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"} }

@@ -297,3 +297,17 @@ func FuzzReadFile(f *testing.F) {
 		}
 	})
 }
+
+// YAML breaks lines at more characters than JSON does.
+func TestPromisesKeepOddCharacters(t *testing.T) {
+	for _, basis := range []string{"\u0085", "a\u2028b", "\ufeff", "\u009f", "\n\t\"\\", "😀"} {
+		f := File{Settings: NewSettings(), Expected: &Expected{PeakError: 0.1, Basis: basis}}
+		b, err := f.encode(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := parseFile(b); err != nil || back.Expected == nil || back.Expected.Basis != basis {
+			t.Errorf("%q becomes %+v, %v", basis, back.Expected, err)
+		}
+	}
+}
