@@ -6,7 +6,8 @@
 // line without Python. Prepare has the rows tokenized once, by mlx-lm's own
 // dataset classes in the Python environment that will train, and keeps the
 // tokens in a cache under the hash of everything that decides them. PlanBatches
-// repeats mlx-lm's batching on the lengths alone.
+// repeats mlx-lm's batching on the lengths alone, Generator its order of them;
+// Rows, Epochs, Exact and Validation give a trainer what mlx-lm's would read.
 //
 // Note: lines are read and judged in Go only; Python gets rows, not files. So a
 // malformed line costs one row and a message with its place, not the run.

@@ -123,7 +123,7 @@ func (w *tokensWriter) finish(meta tokensMeta) error {
 // padding is the number of bytes from n to the next multiple of 8.
 func padding(n int64) int64 { return -n & 7 }
 
-// openTokens reads what Go needs of a token file: lengths and prompts. It
+// openTokens reads what planning needs of a token file: lengths and prompts. It
 // reads the whole file once, to check it.
 func openTokens(path string) (*Split, tokensMeta, error) {
 	f, err := os.Open(path)
@@ -131,15 +131,20 @@ func openTokens(path string) (*Split, tokensMeta, error) {
 		return nil, tokensMeta{}, err
 	}
 	defer f.Close()
+	return readTokenFile(f)
+}
+
+// readTokenFile is readTokens for a file, which its errors name.
+func readTokenFile(f *os.File) (*Split, tokensMeta, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, tokensMeta{}, err
 	}
 	s, meta, err := readTokens(f, info.Size())
 	if err != nil {
-		return nil, meta, fmt.Errorf("read token file %s: %w", path, err)
+		return nil, meta, fmt.Errorf("read token file %s: %w", f.Name(), err)
 	}
-	s.Path = path
+	s.Path = f.Name()
 	return s, meta, nil
 }
 
@@ -147,6 +152,9 @@ func openTokens(path string) (*Split, tokensMeta, error) {
 // in proportion to that size, whatever the header says.
 func readTokens(in io.Reader, size int64) (*Split, tokensMeta, error) {
 	fail := func(err error) (*Split, tokensMeta, error) { return nil, tokensMeta{}, err }
+	if size < headerBytes {
+		return fail(fmt.Errorf("%d bytes are too few for its header", size))
+	}
 	buf := bufio.NewReaderSize(in, 1<<20)
 	head := make([]byte, headerBytes)
 	if _, err := io.ReadFull(buf, head); err != nil {
