@@ -12,6 +12,7 @@ import (
 // the same machine and versions do the same work.
 type Config struct {
 	Engine   string   `json:"engine"`
+	Parity   bool     `json:"parity,omitempty"` // reproduce mlx-lm step by step, its defects included
 	Model    Model    `json:"model"`
 	Data     Data     `json:"data"`
 	Quality  Quality  `json:"quality"`
@@ -36,15 +37,61 @@ type Data struct {
 	GroupByLength bool   `json:"group_by_length"` // rows of like length share a batch
 }
 
-// Quality holds what changes what is learned.
+// Engines by name.
+const (
+	EngineNative = "native" // our own trainer on MLX
+	EngineMLXLM  = "mlx-lm" // mlx-lm's train()
+
+	// DefaultEngine trains when nobody says otherwise.
+	DefaultEngine = EngineMLXLM
+)
+
+// Quality holds what changes what is learned. In JSON, what came later than the
+// first six is left out where it has its default: a configuration that does not
+// use it keeps its key.
 type Quality struct {
-	Rank         int     `json:"rank"`
-	Scale        float64 `json:"scale"` // raw factor on the low-rank path, as mlx-lm's; alpha = scale × rank
-	Dropout      float64 `json:"dropout"`
-	Layers       int     `json:"layers"` // last N blocks get adapters; -1 means all
-	LearningRate float64 `json:"learning_rate"`
-	Optimizer    string  `json:"optimizer"`
+	Rank         int        `json:"rank"`
+	Scale        float64    `json:"scale"` // raw factor on the low-rank path, as mlx-lm's; alpha = scale × rank
+	Dropout      float64    `json:"dropout"`
+	Layers       int        `json:"layers"`        // last N blocks get adapters; -1 means all
+	LearningRate float64    `json:"learning_rate"` // the highest, at the end of the warm-up
+	Optimizer    string     `json:"optimizer"`
+	LRSchedule   LRSchedule `json:"lr_schedule,omitzero"`
+	Warmup       int        `json:"warmup,omitempty"`       // optimizer updates over which the rate rises from 0
+	LREnd        float64    `json:"lr_end,omitempty"`       // rate at the end of a cosine or linear schedule
+	GradClip     float64    `json:"grad_clip,omitempty"`    // largest global norm of the gradients; 0 is none
+	WeightDecay  Decay      `json:"weight_decay,omitzero"`  // of adamw
+	Modules      string     `json:"lora_modules,omitempty"` // names inside a block, sorted, with commas between; empty for all linear ones
 }
+
+// UnmarshalJSON gives what is left out its default.
+func (q *Quality) UnmarshalJSON(b []byte) error {
+	type members Quality
+	m := members{LRSchedule: ConstantRate, WeightDecay: DefaultWeightDecay}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return err
+	}
+	*q = Quality(m)
+	return nil
+}
+
+// ModuleNames returns the modules inside a block that get adapters; none means
+// all linear ones.
+func (q Quality) ModuleNames() []string {
+	if q.Modules == "" {
+		return nil
+	}
+	return strings.Split(q.Modules, ",")
+}
+
+// Decay is a weight decay.
+type Decay float64
+
+// DefaultWeightDecay is that of MLX's AdamW.
+const DefaultWeightDecay Decay = 0.01
+
+// IsZero makes `json:",omitzero"` leave the default out.
+func (d Decay) IsZero() bool { return d == DefaultWeightDecay }
 
 // Plan holds what changes speed, memory or stability and not, beyond the
 // order of additions, what is learned.
@@ -77,10 +124,11 @@ type Output struct {
 // blocks and rows are grouped by length.
 func DefaultConfig() Config {
 	return Config{
-		Engine:   "mlx-lm",
-		Model:    Model{GroupSize: 64},
-		Data:     Data{MaxSeqLength: 2048, GroupByLength: true},
-		Quality:  Quality{Rank: 8, Scale: 20, Layers: -1, LearningRate: 1e-5, Optimizer: "adam"},
+		Engine: DefaultEngine,
+		Model:  Model{GroupSize: 64},
+		Data:   Data{MaxSeqLength: 2048, GroupByLength: true},
+		Quality: Quality{Rank: 8, Scale: 20, Layers: -1, LearningRate: 1e-5, Optimizer: "adam",
+			LRSchedule: ConstantRate, WeightDecay: DefaultWeightDecay},
 		Plan:     Plan{Batch: 4, Accumulation: 1, Compile: "auto"},
 		Schedule: Schedule{Steps: 1000, EvalEvery: 200, ValBatches: 25, SaveEvery: 100},
 		Output:   Output{AdapterPath: "adapters"},
@@ -147,6 +195,13 @@ func (c Config) Validate() error {
 	need(c.Quality.Dropout >= 0 && c.Quality.Dropout < 1, "dropout: %g is not in [0, 1)", c.Quality.Dropout)
 	need(c.Quality.Layers == -1 || c.Quality.Layers >= 1, "num-layers: %d; use 1 or more, or -1 for all", c.Quality.Layers)
 	need(c.Quality.LearningRate > 0, "learning-rate: %g; use more than 0", c.Quality.LearningRate)
+	need(c.Quality.LREnd >= 0, "lr-end: %g; use 0 or more", c.Quality.LREnd)
+	need(c.Quality.LREnd == 0 || c.Quality.LRSchedule.Decays(), "lr-end: %g; it goes with --lr-schedule cosine or linear", c.Quality.LREnd)
+	need(c.Quality.Warmup >= 0, "warmup: %d; use 0 or more", c.Quality.Warmup)
+	need(c.Quality.Warmup <= 0 || c.Quality.Warmup < c.Updates(), "warmup: %d updates, and the training has %d (iters / grad-accumulation-steps); use fewer", c.Quality.Warmup, c.Updates())
+	need(c.Quality.GradClip >= 0, "grad-clip: %g; use more than 0, or 0 for none", c.Quality.GradClip)
+	need(c.Quality.WeightDecay >= 0, "weight-decay: %g; use 0 or more", float64(c.Quality.WeightDecay))
+	need(c.Quality.WeightDecay == DefaultWeightDecay || c.Quality.Optimizer == "adamw", "weight-decay: %g; it goes with --optimizer adamw", float64(c.Quality.WeightDecay))
 	need(c.Plan.Batch >= 1, "batch-size: %d; use 1 or more", c.Plan.Batch)
 	need(c.Plan.Accumulation >= 1, "grad-accumulation-steps: %d; use 1 or more", c.Plan.Accumulation)
 	need(c.Schedule.Steps >= 1, "iters: %d; use 1 or more", c.Schedule.Steps)

@@ -1,6 +1,9 @@
 package trainer
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // Engine is something that can train. It describes processes and starts none.
 type Engine interface {
@@ -27,4 +30,17 @@ type Process struct {
 	// Decode turns one line of an engine that does not speak the protocol
 	// into events; nil means the worker protocol of trainer/wire.
 	Decode func(line []byte) ([]Event, error)
+}
+
+// Unsupported returns the names of the knobs that c turns away from their
+// default although the engine does not honour them, in the order of Knobs.
+func Unsupported(c Config, caps Capabilities) []string {
+	var out []string
+	defaults := DefaultConfig()
+	for _, k := range Knobs {
+		if !slices.Contains(caps.Knobs, k.Name) && k.Get(&c) != k.Get(&defaults) {
+			out = append(out, k.Name)
+		}
+	}
+	return out
 }

@@ -37,7 +37,8 @@ func (k Knob) Key() string {
 var Knobs = []Knob{
 	text("model", "model", "Directory of the base model in Hugging Face layout", func(c *Config) *string { return &c.Model.Path }),
 	text("data", "data", "Directory with train.jsonl and valid.jsonl, or one .jsonl file", func(c *Config) *string { return &c.Data.Path }),
-	text("engine", "", "What trains", func(c *Config) *string { return &c.Engine }, "mlx-lm"),
+	text("engine", "", "What trains: mlxdyno's own trainer on MLX, or mlx-lm's", func(c *Config) *string { return &c.Engine }, EngineNative, EngineMLXLM),
+	quality(toggle("parity", "", "Reproduce mlx-lm step by step, its defects included", func(c *Config) *bool { return &c.Parity })),
 	quality(integer("quantize", "", "bits", "Quantize the base at load to this many bits; 0 keeps it as stored", func(c *Config) *int { return &c.Model.Quantize }, "0", "2", "3", "4", "5", "6", "8")),
 	quality(integer("group-size", "", "weights", "Weights that share one scale when quantizing at load", func(c *Config) *int { return &c.Model.GroupSize }, "32", "64", "128")),
 	quality(toggle("mask-prompt", "mask_prompt", "Count only the completion in the loss", func(c *Config) *bool { return &c.Data.MaskPrompt })),
@@ -47,8 +48,14 @@ var Knobs = []Knob{
 	quality(number("scale", "lora_parameters.scale", "", "Factor on the low-rank path; alpha is scale × rank", func(c *Config) *float64 { return &c.Quality.Scale })),
 	quality(number("dropout", "lora_parameters.dropout", "", "Dropout before the low-rank path", func(c *Config) *float64 { return &c.Quality.Dropout })),
 	quality(integer("num-layers", "num_layers", "blocks", "Put adapters on the last N blocks; -1 for all", func(c *Config) *int { return &c.Quality.Layers })),
+	modulesKnob(),
 	quality(number("learning-rate", "learning_rate", "", "Learning rate", func(c *Config) *float64 { return &c.Quality.LearningRate })),
 	quality(text("optimizer", "optimizer", "Optimizer", func(c *Config) *string { return &c.Quality.Optimizer }, "adam", "adamw", "sgd", "adafactor", "muon")),
+	quality(text("lr-schedule", "lr_schedule.name", "How the learning rate moves: it stays, or falls to lr-end by the last update", func(c *Config) *string { return (*string)(&c.Quality.LRSchedule) }, string(ConstantRate), string(CosineRate), string(LinearRate))),
+	quality(integer("warmup", "lr_schedule.warmup", "updates", "Optimizer updates over which the learning rate rises from 0 first", func(c *Config) *int { return &c.Quality.Warmup })),
+	quality(number("lr-end", "lr_schedule.arguments", "", "Learning rate at the end of a cosine or linear schedule", func(c *Config) *float64 { return &c.Quality.LREnd })),
+	quality(number("weight-decay", "optimizer_config.adamw.weight_decay", "", "Weight decay of adamw", func(c *Config) *float64 { return (*float64)(&c.Quality.WeightDecay) })),
+	quality(number("grad-clip", "", "", "Scale gradients down to at most this global norm; 0 for never", func(c *Config) *float64 { return &c.Quality.GradClip })),
 	integer("batch-size", "batch_size", "rows", "Rows a step", func(c *Config) *int { return &c.Plan.Batch }),
 	integer("grad-accumulation-steps", "grad_accumulation_steps", "steps", "Steps to one optimizer update", func(c *Config) *int { return &c.Plan.Accumulation }),
 	toggle("grad-checkpoint", "grad_checkpoint", "Recompute activations in the backward pass: less memory, more time", func(c *Config) *bool { return &c.Plan.Checkpointing }),
@@ -213,6 +220,29 @@ func seedKnob() Knob {
 			return nil
 		},
 		YAMLValue: func(c *Config) any { return c.Seed }}
+}
+
+// modulesKnob takes names in any order and keeps them sorted, so that the same
+// modules make the same configuration.
+func modulesKnob() Knob {
+	return Knob{Name: "lora-modules", MLXLMKey: "lora_parameters.keys", Quality: true,
+		Doc: "Modules of a block that get adapters, as self_attn.q_proj,self_attn.v_proj; empty for all linear ones",
+		Get: func(c *Config) string { return c.Quality.Modules },
+		Set: func(c *Config, s string) error {
+			var names []string
+			if s != "" {
+				names = strings.Split(s, ",")
+			}
+			for i, name := range names {
+				if names[i] = strings.TrimSpace(name); names[i] == "" {
+					return fmt.Errorf("lora-modules: a name is empty in %q", s)
+				}
+			}
+			slices.Sort(names)
+			c.Quality.Modules = strings.Join(slices.Compact(names), ",")
+			return nil
+		},
+		YAMLValue: func(c *Config) any { return c.Quality.ModuleNames() }}
 }
 
 func oneOf(name, s string, choices []string) error {

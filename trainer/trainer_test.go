@@ -25,8 +25,19 @@ func validConfig(t *rapid.T) Config {
 	c.Quality.Scale = rapid.Float64Range(1e-6, 1e6).Draw(t, "scale")
 	c.Quality.Dropout = rapid.Float64Range(0, 0.99).Draw(t, "dropout")
 	c.Quality.LearningRate = rapid.Float64Range(1e-9, 1).Draw(t, "lr")
+	c.Quality.LRSchedule = rapid.SampledFrom([]LRSchedule{ConstantRate, CosineRate, LinearRate}).Draw(t, "schedule")
+	if c.Quality.LRSchedule.Decays() {
+		c.Quality.LREnd = rapid.Float64Range(0, 1).Draw(t, "lr end")
+	}
+	if rapid.Bool().Draw(t, "adamw") {
+		c.Quality.Optimizer, c.Quality.WeightDecay = "adamw", Decay(rapid.Float64Range(0, 1).Draw(t, "decay"))
+	}
+	c.Quality.Modules = rapid.SampledFrom([]string{"", "mlp.up_proj", "self_attn.q_proj,self_attn.v_proj"}).Draw(t, "modules")
+	c.Quality.GradClip = rapid.Float64Range(0, 10).Draw(t, "clip")
+	c.Parity = rapid.Bool().Draw(t, "parity")
 	c.Plan.Batch = rapid.IntRange(1, 256).Draw(t, "batch")
 	c.Plan.Accumulation = rapid.IntRange(1, 64).Draw(t, "accumulation")
+	c.Quality.Warmup = rapid.IntRange(0, c.Updates()-1).Draw(t, "warmup")
 	c.Plan.Checkpointing = rapid.Bool().Draw(t, "checkpointing")
 	for _, l := range []*Limit{&c.Plan.MemoryLimit, &c.Plan.CacheLimit, &c.Plan.WiredLimit} {
 		if rapid.Bool().Draw(t, "limited") {
@@ -56,6 +67,51 @@ func TestKnobsCarryTheWholeConfig(t *testing.T) {
 			t.Fatal("equal configurations have different keys")
 		}
 	})
+}
+
+// TestJSONCarriesTheWholeConfig: workers get it so, and runs are kept so.
+func TestJSONCarriesTheWholeConfig(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := validConfig(t)
+		b, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got Config
+		if err := json.Unmarshal(b, &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("%s\nby way of %s", diff, b)
+		}
+	})
+}
+
+// TestKeysStay: runs and studies are found again by a key that was made before
+// the later knobs were there.
+func TestKeysStay(t *testing.T) {
+	c := DefaultConfig()
+	c.Engine, c.Model.Path, c.Data.Path = "mlx-lm", "m", "d"
+	if got := c.Key(); got != "cf69e45043879dce" {
+		t.Errorf("the key of the defaults is %s now", got)
+	}
+	c.Quality.Optimizer, c.Quality.Rank, c.Plan.CacheLimit = "adamw", 16, LimitOf(0)
+	if got := c.Key(); got != "4fb1bd6db2bd1cf0" {
+		t.Errorf("the key of another configuration is %s now", got)
+	}
+	for _, k := range Knobs {
+		changed, value := c, map[string]string{"lr-schedule": "cosine", "warmup": "3", "lr-end": "0.1", "grad-clip": "1", "weight-decay": "0",
+			"lora-modules": "self_attn.q_proj", "parity": "true"}[k.Name]
+		if value == "" {
+			continue
+		}
+		if err := k.Set(&changed, value); err != nil {
+			t.Fatal(err)
+		}
+		if changed.Key() == c.Key() {
+			t.Errorf("%s=%s does not change the key", k.Name, value)
+		}
+	}
 }
 
 func TestKnobNamesAndKeysAreUnique(t *testing.T) {
@@ -111,7 +167,7 @@ func TestKnobsRefuse(t *testing.T) {
 	for _, tc := range []struct{ knob, value string }{
 		{"rank", "many"}, {"rank", "1.5"}, {"scale", "NaN"}, {"scale", "inf"}, {"quantize", "7"},
 		{"memory-limit", "-3GB"}, {"memory-limit", "12 parsecs"}, {"memory-limit", "9e99TB"},
-		{"grad-checkpoint", "perhaps"}, {"optimizer", "lion"}, {"seed", "4294967296"}, {"compile", ""}, {"no-such-knob", "1"},
+		{"grad-checkpoint", "perhaps"}, {"optimizer", "lion"}, {"lr-schedule", "step"}, {"warmup", "0.1"}, {"grad-clip", "inf"}, {"weight-decay", "no"}, {"lora-modules", "q,,v"}, {"lora-modules", " "}, {"parity", "some"}, {"engine", "torch"}, {"seed", "4294967296"}, {"compile", ""}, {"no-such-knob", "1"},
 	} {
 		s := NewSettings()
 		if err := s.Set(tc.knob, tc.value, FromFlag); err == nil {
@@ -133,6 +189,67 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not named in: %v", want, err)
 		}
+	}
+}
+
+func TestValidateJudgesWhatGoesTogether(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(*Config)
+		want   string // empty when it is fine
+	}{
+		{"an end without a way", func(c *Config) { c.Quality.LREnd = 1e-6 }, "lr-end: 1e-06; it goes with --lr-schedule cosine or linear"},
+		{"an end", func(c *Config) { c.Quality.LRSchedule, c.Quality.LREnd = LinearRate, 1e-6 }, ""},
+		{"an end below nothing", func(c *Config) { c.Quality.LRSchedule, c.Quality.LREnd = LinearRate, -1e-6 }, "lr-end: -1e-06; use 0 or more"},
+		{"a warm-up", func(c *Config) { c.Schedule.Steps, c.Plan.Accumulation, c.Quality.Warmup = 43, 4, 9 }, ""},
+		{"a warm-up to the end", func(c *Config) { c.Schedule.Steps, c.Plan.Accumulation, c.Quality.Warmup = 43, 4, 10 }, "warmup: 10 updates, and the training has 10"},
+		{"a warm-up below nothing", func(c *Config) { c.Quality.Warmup = -1 }, "warmup: -1"},
+		{"a clip below nothing", func(c *Config) { c.Quality.GradClip = -1 }, "grad-clip: -1"},
+		{"decay with adam", func(c *Config) { c.Quality.WeightDecay = 0.1 }, "weight-decay: 0.1; it goes with --optimizer adamw"},
+		{"decay with adamw", func(c *Config) { c.Quality.Optimizer, c.Quality.WeightDecay = "adamw", 0 }, ""},
+		{"decay below nothing", func(c *Config) { c.Quality.Optimizer, c.Quality.WeightDecay = "adamw", -0.1 }, "weight-decay: -0.1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := DefaultConfig()
+			c.Model.Path, c.Data.Path = "m", "d"
+			tt.change(&c)
+			if err := c.Validate(); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestModulesInAnyOrderAreTheSame(t *testing.T) {
+	s := NewSettings()
+	if err := s.Set("lora-modules", "self_attn.v_proj, self_attn.q_proj,self_attn.v_proj", FromFlag); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Config.Quality.ModuleNames(); !slices.Equal(got, []string{"self_attn.q_proj", "self_attn.v_proj"}) {
+		t.Errorf("%q", got)
+	}
+	if err := s.Set("lora-modules", "", FromFlag); err != nil || s.Config.Quality.ModuleNames() != nil {
+		t.Errorf("%q, %v", s.Config.Quality.Modules, err)
+	}
+}
+
+func TestUnsupported(t *testing.T) {
+	all := Capabilities{}
+	for _, k := range Knobs {
+		all.Knobs = append(all.Knobs, k.Name)
+	}
+	some := Capabilities{Knobs: []string{"engine", "rank"}}
+	c := DefaultConfig()
+	if got := Unsupported(c, Capabilities{}); len(got) > 0 {
+		t.Errorf("the defaults need %q", got)
+	}
+	c.Quality.GradClip, c.Quality.Rank, c.Data.MaskPrompt = 1, 4, true
+	if got := Unsupported(c, all); len(got) > 0 {
+		t.Errorf("an engine that honours everything lacks %q", got)
+	}
+	if got := Unsupported(c, some); !slices.Equal(got, []string{"mask-prompt", "grad-clip"}) {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -8,10 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
-	"github.com/google/renameio/v2"
 	"go.yaml.in/yaml/v4"
 )
 
@@ -51,10 +48,7 @@ func ReadFile(path string) (File, error) {
 var parked = map[string]func(*yaml.Node) bool{
 	"train":                 func(n *yaml.Node) bool { return n.Value == "true" },
 	"fine_tune_type":        func(n *yaml.Node) bool { return n.Value == "lora" },
-	"optimizer_config":      isEmptyDeep,
-	"lr_schedule":           isNull,
 	"resume_adapter_file":   isNull,
-	"lora_parameters.keys":  isNull,
 	"test":                  func(n *yaml.Node) bool { return n.Value == "false" },
 	"trust_remote_code":     func(n *yaml.Node) bool { return n.Value == "false" },
 	"clear_cache_threshold": func(n *yaml.Node) bool { return n.Value == "0" },
@@ -68,16 +62,8 @@ var parked = map[string]func(*yaml.Node) bool{
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 func anyValue(*yaml.Node) bool { return true }
 
-func isEmptyDeep(n *yaml.Node) bool {
-	if n.Kind != yaml.MappingNode {
-		return isNull(n)
-	}
-	for i := 1; i < len(n.Content); i += 2 {
-		if v := n.Content[i]; v.Kind != yaml.MappingNode || len(v.Content) > 0 {
-			return false
-		}
-	}
-	return true
+func isEmpty(n *yaml.Node) bool {
+	return isNull(n) || n.Kind == yaml.MappingNode && len(n.Content) == 0
 }
 
 func parseFile(b []byte) (File, error) {
@@ -99,6 +85,7 @@ func parseFile(b []byte) (File, error) {
 type fileReader struct {
 	file     File
 	seen     map[string]bool
+	schedule *scheduleReader   // what the file says of lr_schedule, if it does
 	key      string            // Config.Key when tune wrote the file
 	written  map[string]string // values of then, but for defaults
 	origins  map[string]Origin // as tune wrote them
@@ -131,6 +118,16 @@ func (r *fileReader) entry(key string, k, v *yaml.Node) error {
 	switch key {
 	case "mlxdyno", "lora_parameters":
 		return r.section(key+".", v)
+	case "optimizer_config", "optimizer_config.adamw", "lr_schedule":
+		if isNull(v) {
+			return nil
+		}
+		if key == "lr_schedule" {
+			r.schedule = &scheduleReader{at: k}
+		}
+		return r.section(key+".", v)
+	case "lr_schedule.name", "lr_schedule.arguments", "lr_schedule.warmup", "lr_schedule.warmup_init":
+		return r.schedule.entry(key, v)
 	case "mlxdyno.version":
 		if v.Value != strconv.Itoa(FileVersion) {
 			return lineError(v, "version %s of the section mlxdyno is not known to this program, which reads %d", v.Value, FileVersion)
@@ -149,7 +146,12 @@ func (r *fileReader) entry(key string, k, v *yaml.Node) error {
 	if i := slices.IndexFunc(Knobs, func(k Knob) bool { return k.Key() == key }); i >= 0 {
 		return r.knob(Knobs[i], v)
 	}
-	if harmless, ok := parked[key]; ok {
+	harmless, ok := parked[key]
+	if !ok && strings.HasPrefix(key, "optimizer_config.") {
+		// Other optimizers, and what else adamw takes.
+		harmless, ok = func(n *yaml.Node) bool { return isEmpty(n) && strings.Count(key, ".") == 1 }, true
+	}
+	if ok {
 		if !harmless(v) {
 			return lineError(k, "mlx-lm's key %s is not honoured here with this value; remove it, or train with mlx_lm.lora itself", key)
 		}
@@ -162,10 +164,13 @@ func (r *fileReader) knob(k Knob, v *yaml.Node) error {
 	if isNull(v) {
 		return nil // mlx-lm reads null as "not given"
 	}
+	want := k.YAMLValue(&Config{})
+	if _, list := want.([]string); list {
+		return r.names(k, v)
+	}
 	if v.Kind != yaml.ScalarNode {
 		return lineError(v, "%s: want a single value", k.Key())
 	}
-	want := k.YAMLValue(&Config{})
 	text, tag := v.Value, v.ShortTag()
 	var ok bool
 	switch want.(type) {
@@ -191,6 +196,24 @@ func (r *fileReader) knob(k Knob, v *yaml.Node) error {
 		return lineError(v, "%s: %q is not %s", k.Key(), v.Value, kindName(want))
 	}
 	if err := r.file.Settings.Set(k.Name, text, FromFile); err != nil {
+		return lineError(v, "%v", err)
+	}
+	return nil
+}
+
+// names reads a knob that is a list of names in YAML.
+func (r *fileReader) names(k Knob, v *yaml.Node) error {
+	var names []string
+	for _, n := range v.Content {
+		if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!str" || strings.TrimSpace(n.Value) == "" || strings.Contains(n.Value, ",") {
+			return lineError(n, "%s: want one name an entry", k.Key())
+		}
+		names = append(names, n.Value)
+	}
+	if v.Kind != yaml.SequenceNode || len(names) == 0 {
+		return lineError(v, "%s: want a list of names", k.Key())
+	}
+	if err := r.file.Settings.Set(k.Name, strings.Join(names, ","), FromFile); err != nil {
 		return lineError(v, "%v", err)
 	}
 	return nil
@@ -270,6 +293,9 @@ func (r *fileReader) readExpected(v *yaml.Node) error {
 // finish settles who set what. Only a value that tune wrote carries tune's
 // origin, and only the whole configuration that it wrote carries its promises.
 func (r *fileReader) finish() (File, error) {
+	if err := r.settleSchedule(); err != nil {
+		return File{}, err
+	}
 	if r.key == "" {
 		if r.expected != nil || r.origins != nil || r.written != nil {
 			return File{}, fmt.Errorf("the section mlxdyno has expected, origins or written, but not the key that they belong to; remove them or tune again")
@@ -283,7 +309,7 @@ func (r *fileReader) finish() (File, error) {
 			was = k.Get(&defaults)
 		}
 		_, named := s.Origins[k.Name]
-		if !named || k.Get(&s.Config) != was {
+		if !named && !leftOut(k, &s.Config) || k.Get(&s.Config) != was {
 			continue
 		}
 		if o, ok := r.origins[k.Name]; ok && o != FromDefault {
@@ -313,147 +339,4 @@ func suggestion(key string) string {
 		}
 	}
 	return ""
-}
-
-// WriteFile writes f so that ReadFile returns the same configuration and
-// `mlx_lm.lora -c` trains the same thing as far as it can. reasons, by knob
-// name, become comments. The file is replaced whole or not at all.
-func WriteFile(path string, f File, reasons map[string]string) error {
-	b, err := f.encode(reasons)
-	if err != nil {
-		return fmt.Errorf("write configuration %s: %w", path, err)
-	}
-	if err := renameio.WriteFile(path, b, 0o644); err != nil {
-		return fmt.Errorf("write configuration: %w", err)
-	}
-	return nil
-}
-
-func (f File) encode(reasons map[string]string) ([]byte, error) {
-	c := f.Settings.Config
-	top, lora, ours := mapping(), mapping(), mapping()
-	put(top, "train", boolean(true), "")
-	put(top, "fine_tune_type", quoted("lora"), "")
-	put(ours, "version", plain("!!int", strconv.Itoa(FileVersion)), "")
-	written, origins, defaults := mapping(), mapping(), DefaultConfig()
-	for _, k := range Knobs {
-		v, err := scalar(k.YAMLValue(&c))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", k.Name, err)
-		}
-		section, key := top, k.Key()
-		if rest, ok := strings.CutPrefix(key, "lora_parameters."); ok {
-			section, key = lora, rest
-		} else if rest, ok := strings.CutPrefix(key, "mlxdyno."); ok {
-			section, key = ours, rest
-		}
-		put(section, key, v, reasons[k.Name])
-		if value := k.Get(&c); value != k.Get(&defaults) {
-			put(written, k.Name, quoted(value), "")
-		}
-		if o := f.Settings.Origin(k.Name); o != FromDefault {
-			put(origins, k.Name, quoted(string(o)), "")
-		}
-	}
-	put(ours, "key", quoted(c.Key()), "Config.Key of this file as written: an edit voids expected")
-	put(ours, "written", written, "Values as written, but for defaults: one that was edited since counts as set by you")
-	put(ours, "origins", origins, "")
-	if f.Expected != nil {
-		e, err := expectedNode(*f.Expected)
-		if err != nil {
-			return nil, err
-		}
-		put(ours, "expected", e, "")
-	}
-	put(top, "lora_parameters", lora, "")
-	put(top, "mlxdyno", ours, "What follows is for mlxdyno alone; mlx_lm.lora ignores it.")
-	top.HeadComment = "Train with: mlxdyno train -c FILE, or with mlx-lm alone: mlx_lm.lora -c FILE"
-	if c.Model.Quantize != 0 {
-		top.HeadComment += fmt.Sprintf("\nmlxdyno quantizes the base to %d bits at load. mlx_lm.lora -c FILE would train the base as stored,\nwith more memory than promised here, unless you convert it first: mlx_lm.convert -q --q-bits %d --q-group-size %d",
-			c.Model.Quantize, c.Model.Quantize, c.Model.GroupSize)
-	}
-	return yaml.Dump(top, yaml.WithIndent(2), yaml.WithLineWidth(-1))
-}
-
-func expectedNode(e Expected) (*yaml.Node, error) {
-	b, err := json.Marshal(e)
-	if err != nil {
-		return nil, fmt.Errorf("expected: %w", err)
-	}
-	var doc yaml.Node // JSON is YAML, once what YAML takes for a line break is escaped
-	if err := yaml.Load(escaped(b), &doc); err != nil {
-		return nil, fmt.Errorf("expected: %w", err)
-	}
-	n := doc.Content[0]
-	n.Style = 0 // one line a figure
-	for i := 0; i < len(n.Content); i += 2 {
-		n.Content[i].Style = 0
-	}
-	return n, nil
-}
-
-// escaped writes what does not print as \uXXXX, which JSON and YAML read alike.
-// Outside its strings JSON has nothing of the kind.
-func escaped(json []byte) []byte {
-	var out []byte
-	for _, r := range string(json) {
-		if unicode.IsPrint(r) || r > 0xffff {
-			out = utf8.AppendRune(out, r)
-		} else {
-			out = fmt.Appendf(out, `\u%04x`, r)
-		}
-	}
-	return out
-}
-
-func mapping() *yaml.Node { return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"} }
-
-func plain(tag, value string) *yaml.Node {
-	return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: value}
-}
-
-func boolean(v bool) *yaml.Node { return plain("!!bool", strconv.FormatBool(v)) }
-
-// quoted is a text in double quotes: YAML 1.1, which mlx-lm reads, takes a bare
-// "off" or "1:30" for something else.
-func quoted(v string) *yaml.Node {
-	n := plain("!!str", v)
-	n.Style = yaml.DoubleQuotedStyle
-	return n
-}
-
-func put(m *yaml.Node, key string, v *yaml.Node, comment string) {
-	k := plain("!!str", key)
-	k.HeadComment = printable(comment)
-	m.Content = append(m.Content, k, v)
-}
-
-// printable keeps a comment a comment: one line, nothing that YAML refuses.
-func printable(s string) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, s))
-}
-
-func scalar(v any) (*yaml.Node, error) {
-	switch v := v.(type) {
-	case string:
-		if strings.ToValidUTF8(v, "") != v {
-			return nil, fmt.Errorf("%q is not UTF-8, which YAML needs", v)
-		}
-		return quoted(v), nil
-	case bool:
-		return boolean(v), nil
-	case float64:
-		s := strconv.FormatFloat(v, 'g', -1, 64)
-		if !strings.ContainsAny(s, ".e") {
-			s += ".0" // a float for mlx-lm too
-		}
-		return plain("!!float", s), nil
-	default: // int, int64, uint64
-		return plain("!!int", fmt.Sprint(v)), nil
-	}
 }

@@ -26,8 +26,17 @@ func anyConfig(t *rapid.T) Config {
 	c := DefaultConfig()
 	c.Model = Model{Path: text.Draw(t, "model"), Quantize: rapid.SampledFrom([]int{0, 2, 3, 4, 5, 6, 8}).Draw(t, "bits"), GroupSize: rapid.SampledFrom([]int{32, 64, 128}).Draw(t, "group")}
 	c.Data = Data{Path: text.Draw(t, "data"), MaskPrompt: rapid.Bool().Draw(t, "mask"), MaxSeqLength: rapid.IntRange(2, 1<<20).Draw(t, "cap"), GroupByLength: rapid.Bool().Draw(t, "group by length")}
+	names := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"mlp.up_proj", "self_attn.q_proj", "q: [", "off", "1"}), 0, 3, rapid.ID[string]).Draw(t, "modules")
+	slices.Sort(names)
 	c.Quality = Quality{Rank: positive.Draw(t, "rank"), Scale: rapid.Float64Range(1e-9, 1e12).Draw(t, "scale"), Dropout: rapid.Float64Range(0, 0.99).Draw(t, "dropout"),
-		Layers: rapid.SampledFrom([]int{-1, 1, 7}).Draw(t, "layers"), LearningRate: rapid.Float64Range(1e-12, 10).Draw(t, "lr"), Optimizer: rapid.SampledFrom([]string{"adam", "adamw", "sgd"}).Draw(t, "optimizer")}
+		Layers: rapid.SampledFrom([]int{-1, 1, 7}).Draw(t, "layers"), LearningRate: rapid.Float64Range(1e-12, 10).Draw(t, "lr"), Optimizer: rapid.SampledFrom([]string{"adam", "adamw", "sgd"}).Draw(t, "optimizer"),
+		LRSchedule: rapid.SampledFrom([]LRSchedule{ConstantRate, CosineRate, LinearRate}).Draw(t, "schedule"), Warmup: rapid.IntRange(0, 9).Draw(t, "warmup"),
+		GradClip: rapid.Float64Range(0, 9).Draw(t, "clip"), WeightDecay: Decay(rapid.SampledFrom([]float64{0, 0.01, 0.1}).Draw(t, "decay")), Modules: strings.Join(names, ",")}
+	if c.Quality.LRSchedule.Decays() {
+		c.Quality.LREnd = rapid.SampledFrom([]float64{0, 1e-6, c.Quality.LearningRate}).Draw(t, "lr end")
+	}
+	c.Parity = rapid.Bool().Draw(t, "parity")
+	c.Engine = rapid.SampledFrom([]string{EngineNative, EngineMLXLM}).Draw(t, "engine")
 	c.Plan = Plan{Batch: positive.Draw(t, "batch"), Accumulation: positive.Draw(t, "accumulation"), Checkpointing: rapid.Bool().Draw(t, "checkpointing"), Compile: rapid.SampledFrom([]string{"auto", "on", "off"}).Draw(t, "compile"),
 		MemoryLimit: limit.Draw(t, "memory"), CacheLimit: limit.Draw(t, "cache"), WiredLimit: limit.Draw(t, "wired")}
 	c.Schedule = Schedule{Steps: positive.Draw(t, "steps"), EvalEvery: positive.Draw(t, "eval"), ValBatches: rapid.IntRange(-1, 99).Draw(t, "val"), SaveEvery: positive.Draw(t, "save"), ReloadInterval: rapid.IntRange(0, 99).Draw(t, "reload")}
@@ -71,10 +80,7 @@ func TestReadFileIsStrict(t *testing.T) {
 		{"our knob at the top", "quantize: 4\n", "did you mean mlxdyno.quantize?"},
 		{"mlx-lm's knob below", "mlxdyno:\n  rank: 8\n", "did you mean lora_parameters.rank?"},
 		{"twice", "iters: 4\niters: 5\n", "iters"},
-		{"schedule", "lr_schedule: {name: cosine_decay}\n", "line 1: mlx-lm's key lr_schedule is not honoured"},
 		{"full fine-tuning", "fine_tune_type: full\n", "fine_tune_type is not honoured"},
-		{"only some modules", "lora_parameters:\n  keys: [self_attn.q_proj]\n", "lora_parameters.keys is not honoured"},
-		{"optimizer's own", "optimizer_config:\n  adam: {betas: [0.9, 0.95]}\n", "optimizer_config is not honoured"},
 		{"fraction for a count", "iters: 10.5\n", `iters: "10.5" is not a whole number`},
 		{"text for a number", "learning_rate: fast\n", "is not a number"},
 		{"infinite rate", "learning_rate: .inf\n", "not a finite number"},
@@ -218,20 +224,29 @@ func TestAnEditIsAWishForItsKnobAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := Settings{Config: f.Settings.Config, Origins: maps.Clone(f.Settings.Origins)}
+		defaults := DefaultConfig()
 		for _, k := range Knobs {
+			if scheduled(k) {
+				continue // one key for three knobs: below
+			}
 			edit := rapid.SampledFrom([]string{"keep", "edit", "remove"}).Draw(t, "edit "+k.Name)
-			switch value := k.Get(&other); {
-			case edit == "edit" && value != k.Get(&f.Settings.Config):
-				if err := want.Set(k.Name, value, FromFile); err != nil {
+			if k.Name == "learning-rate" && edit == "remove" { // a schedule names it too
+				continue
+			}
+			if edit == "edit" && leftOut(k, &other) {
+				edit = "remove"
+			}
+			switch was := k.Get(&f.Settings.Config); {
+			case edit == "edit" && k.Get(&other) != was:
+				if err := want.Set(k.Name, k.Get(&other), FromFile); err != nil {
 					t.Fatal(err)
 				}
-				edited, err := scalar(k.YAMLValue(&other))
+				edited, err := value(k.YAMLValue(&other))
 				if err != nil {
 					t.Fatal(err)
 				}
 				editKey(doc.Content[0], k.Key(), edited)
-			case edit == "remove":
-				defaults := DefaultConfig()
+			case edit == "remove" && !leftOut(k, &f.Settings.Config):
 				if err := k.Set(&want.Config, k.Get(&defaults)); err != nil {
 					t.Fatal(err)
 				}
@@ -239,6 +254,21 @@ func TestAnEditIsAWishForItsKnobAlone(t *testing.T) {
 				editKey(doc.Content[0], k.Key(), nil)
 			}
 		}
+		if rapid.Bool().Draw(t, "edit the schedule") {
+			to, from := &want.Config.Quality, other.Quality
+			to.LRSchedule, to.Warmup, to.LREnd = from.LRSchedule, from.Warmup, from.LREnd
+			named := map[string]bool{"lr-schedule": to.LRSchedule.Decays() || to.Warmup > 0, "warmup": to.Warmup > 0, "lr-end": to.LRSchedule.Decays()}
+			for _, k := range Knobs {
+				switch {
+				case !scheduled(k) || k.Get(&want.Config) == k.Get(&f.Settings.Config):
+				case named[k.Name]:
+					want.Origins[k.Name] = FromFile
+				default:
+					delete(want.Origins, k.Name)
+				}
+			}
+		}
+		editKey(doc.Content[0], "lr_schedule", scheduleNode(want.Config)) // its arguments follow from other knobs
 		if b, err = yaml.Dump(&doc); err != nil {
 			t.Fatal(err)
 		}
@@ -255,21 +285,26 @@ func TestAnEditIsAWishForItsKnobAlone(t *testing.T) {
 	})
 }
 
-// editKey replaces the value at a dotted key, or removes the key for nil.
+// editKey replaces or adds the value at a dotted key, or removes the key for nil.
 func editKey(n *yaml.Node, key string, value *yaml.Node) {
 	first, rest, nested := strings.Cut(key, ".")
-	for i := 0; i < len(n.Content); i += 2 {
-		switch {
-		case n.Content[i].Value != first:
-		case nested:
+	i := 0
+	for i < len(n.Content) && n.Content[i].Value != first {
+		i += 2
+	}
+	missing := i == len(n.Content)
+	switch {
+	case missing && value == nil:
+	case value == nil && !nested:
+		n.Content = slices.Delete(n.Content, i, i+2)
+	default:
+		if missing {
+			put(n, first, mapping(), "")
+		}
+		if nested {
 			editKey(n.Content[i+1], rest, value)
-			return
-		case value == nil:
-			n.Content = slices.Delete(n.Content, i, i+2)
-			return
-		default:
+		} else {
 			n.Content[i+1] = value
-			return
 		}
 	}
 }
@@ -278,6 +313,9 @@ func FuzzReadFile(f *testing.F) {
 	f.Add([]byte("model: m\ndata: d\nlearning_rate: 1e-5\nlora_parameters: {rank: 8}\nmlxdyno: {version: 1, quantize: 4}\n"))
 	f.Add([]byte("mlxdyno: {key: a, expected: {peak_bytes: 5}, origins: {rank: tuned}}"))
 	f.Add([]byte("a: &a [*a]"))
+	f.Add([]byte("iters: 9\nlr_schedule: {name: cosine_decay, arguments: [2e-5, 7, 1e-7], warmup: 2}\noptimizer_config: {adamw: {weight_decay: 0.1}}\nlora_parameters: {keys: [a, b]}\n"))
+	f.Add([]byte("lr_schedule: {name: linear_schedule, arguments: [1, 0, 1000]}\n"))
+	f.Add([]byte("lr_schedule: {name: exponential_decay, arguments: [1, 1], warmup: 9223372036854775807}\niters: -9223372036854775808\n"))
 	f.Add([]byte("? [1]\n: 2"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got, err := parseFile(b)
