@@ -95,6 +95,8 @@ func TestFailures(t *testing.T) {
 			trainer.FailNonFinite, "nonfinite.no-targets", "no token of the batch of step 1"},
 		"too many layers": {func(j *trainer.Job) { j.Config.Quality.Layers = 4 },
 			trainer.FailConfig, "config.layers", "on 4 blocks are asked for, but the model has 3"},
+		"no such module": {func(j *trainer.Job) { j.Config.Quality.Modules, j.Config.Quality.Layers = "q_proj,self_attn.v_proj", 2 },
+			trainer.FailConfig, "config.lora-modules", "have no module q_proj; they have mlp.down_proj, mlp.gate_proj, mlp.up_proj, self_attn.k_proj, self_attn.o_proj, self_attn.q_proj, self_attn.v_proj"},
 		"too few rows": {func(j *trainer.Job) { j.Config.Plan.Batch = 27 },
 			trainer.FailData, "data.too-few-rows", "27 rows cannot be made of 26"},
 		"no token file": {func(j *trainer.Job) { j.Tokens.Train += "x" },
@@ -174,9 +176,10 @@ func TestCodes(t *testing.T) {
 		return func(b []byte) []byte { return []byte(strings.Replace(string(b), old, with, 1)) }
 	}
 	type request struct {
-		Path string `json:"path,omitempty"`
-		Bits int    `json:"bits,omitempty"`
-		Said string `json:"said,omitempty"`
+		Path   string         `json:"path,omitempty"`
+		Bits   int            `json:"bits,omitempty"`
+		Said   string         `json:"said,omitempty"`
+		Config trainer.Config `json:"config"`
 	}
 	cases := []struct {
 		request
@@ -217,6 +220,37 @@ func TestCodes(t *testing.T) {
 	}
 }
 
+// Under dropout MLX's checkpointing computes wrong gradients: nobody is sent there.
+func TestMemoryAdvice(t *testing.T) {
+	t.Parallel()
+	type request struct {
+		Said   string         `json:"said"`
+		Config trainer.Config `json:"config"`
+	}
+	var ask []request
+	for _, said := range []string{"out of memory", "a greater than the maximum allowed buffer size"} {
+		for _, change := range []func(*trainer.Config){
+			func(*trainer.Config) {},
+			func(c *trainer.Config) { c.Quality.Dropout = 0.1 },
+			func(c *trainer.Config) { c.Plan.Checkpointing = true },
+		} {
+			c := trainer.DefaultConfig()
+			change(&c)
+			ask = append(ask, request{said, c})
+		}
+	}
+	var got []trainer.Failure
+	if err := json.Unmarshal(runPython(t, ask, "testdata/codes.py"), &got); err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range got {
+		advised, wise := strings.Contains(f.Hint, "--grad-checkpoint"), ask[i].Config.Quality.Dropout == 0 && !ask[i].Config.Plan.Checkpointing
+		if advised != wise || !strings.Contains(f.Hint, "--batch-size") {
+			t.Errorf("dropout %g, checkpointing %v: %s", ask[i].Config.Quality.Dropout, ask[i].Config.Plan.Checkpointing, f.Hint)
+		}
+	}
+}
+
 func TestProcess(t *testing.T) {
 	e := mlxlm.New(mlxlm.Options{})
 	if _, err := e.Process(trainer.Job{}); err == nil || !strings.Contains(err.Error(), "mlxdyno setup") {
@@ -236,7 +270,12 @@ func TestProcess(t *testing.T) {
 		}
 	}
 	c, err := e.Capabilities(t.Context())
-	if err != nil || !c.ExactResume || !c.Shapes || c.Profile || len(c.Knobs) != len(trainer.Knobs) {
+	if err != nil || !c.ExactResume || !c.Shapes || c.Profile || len(c.Knobs) != len(trainer.Knobs)-1 {
 		t.Errorf("capabilities %+v: %v", c, err)
+	}
+	clipped := trainer.DefaultConfig()
+	clipped.Quality.GradClip = 1
+	if _, err := e.Process(trainer.Job{Config: clipped}); err == nil || !strings.Contains(err.Error(), "mlx-lm has no grad-clip") {
+		t.Errorf("clipping: %v", err)
 	}
 }

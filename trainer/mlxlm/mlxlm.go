@@ -18,12 +18,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/mlxdyno/mlxdyno/trainer"
 )
 
 // Name is the engine's name in a trainer.Config.
-const Name = "mlx-lm"
+const Name = trainer.EngineMLXLM
 
 //go:embed python/*.py
 var sources embed.FS
@@ -50,11 +51,19 @@ func (*Engine) Name() string { return Name }
 
 // Capabilities implements trainer.Engine.
 func (*Engine) Capabilities(context.Context) (trainer.Capabilities, error) {
+	return capabilities(), nil
+}
+
+// capabilities are all but clipping, which mlx-lm's train() has no place for.
+// Parity is what it has by nature.
+func capabilities() trainer.Capabilities {
 	c := trainer.Capabilities{ExactResume: true, Shapes: true}
 	for _, k := range trainer.Knobs {
-		c.Knobs = append(c.Knobs, k.Name)
+		if k.Name != "grad-clip" {
+			c.Knobs = append(c.Knobs, k.Name)
+		}
 	}
-	return c, nil
+	return c
 }
 
 // Process implements trainer.Engine. The program travels in the environment,
@@ -65,6 +74,9 @@ func (e *Engine) Process(job trainer.Job) (trainer.Process, error) {
 	}
 	if job.Mode == trainer.Profile {
 		return trainer.Process{}, errors.New("describe mlx-lm worker: it knows no profile mode")
+	}
+	if lacking := trainer.Unsupported(job.Config, capabilities()); len(lacking) > 0 {
+		return trainer.Process{}, fmt.Errorf("describe mlx-lm worker: mlx-lm has no %s", strings.Join(lacking, ", "))
 	}
 	texts := map[string]string{}
 	for _, name := range modules {

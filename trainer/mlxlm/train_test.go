@@ -3,6 +3,7 @@ package mlxlm_test
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,21 +19,51 @@ import (
 )
 
 // The losses and adapters of a training are, bit for bit, those of mlx-lm's own
-// train() on the same text.
+// train() on the same text, when mlx-lm reads the file that is written of the
+// same configuration.
 func TestSameAsMLXLM(t *testing.T) {
-	t.Parallel()
-	j := job(t)
+	for name, tt := range map[string]struct {
+		change  func(*trainer.Quality)
+		modules int
+	}{
+		"plain": {func(*trainer.Quality) {}, 21},
+		"cosine after a warm-up, some modules, strong decay": {func(q *trainer.Quality) {
+			q.LRSchedule, q.Warmup, q.LREnd, q.WeightDecay, q.Modules = trainer.CosineRate, 2, 1e-4, 0.3, "mlp.up_proj,self_attn.q_proj"
+		}, 6},
+		"a line, no decay": {func(q *trainer.Quality) { q.LRSchedule, q.WeightDecay = trainer.LinearRate, 0 }, 21},
+		"a warm-up alone, another optimizer": {func(q *trainer.Quality) {
+			q.Warmup, q.Optimizer, q.WeightDecay = 3, "sgd", trainer.DefaultWeightDecay
+		}, 21},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			j := job(t)
+			tt.change(&j.Config.Quality)
+			sameAsMLXLM(t, j, tt.modules)
+		})
+	}
+}
+
+func sameAsMLXLM(t *testing.T, j trainer.Job, modules int) {
 	j.Dir = t.TempDir()
 	j.Config.Data.GroupByLength = false // as mlx-lm ships
+	if err := j.Config.Validate(); err != nil {
+		t.Fatal(err)
+	}
 	r, s := finish(t, j)
 
 	var want struct {
 		Losses     []float64
+		Rates      []float64
 		Supervised []float64 // running total
 		Theirs     string
 		Ours       string
 	}
-	ask := map[string]any{"config": j.Config, "adapter": r.Done.Adapter}
+	file := filepath.Join(t.TempDir(), "mlxdyno.yaml")
+	if err := trainer.WriteFile(file, trainer.File{Settings: trainer.Settings{Config: j.Config}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	ask := map[string]any{"yaml": file, "adapter": r.Done.Adapter}
 	if err := json.Unmarshal(runPython(t, ask, "testdata/reference.py"), &want); err != nil {
 		t.Fatal(err)
 	}
@@ -41,6 +72,14 @@ func TestSameAsMLXLM(t *testing.T) {
 	}
 	if want.Theirs != want.Ours {
 		t.Error("mlx-lm loads other adapters from ours than it trains itself")
+	}
+	for i, r := range s.Steps {
+		rate, known := r.LearningRate.Get()
+		// Told is the rate of the update before, of update 0 as long as there is none.
+		update := max(0, r.Number/j.Config.Plan.Accumulation-1)
+		if computed := j.Config.LearningRate(update); !known || float64(rate) != want.Rates[i] || math.Abs(float64(rate)-computed) > 1e-6*j.Config.Quality.LearningRate {
+			t.Errorf("rate %v after step %d, mlx-lm has %g, and %g is meant", r.LearningRate, r.Number, want.Rates[i], computed)
+		}
 	}
 	var supervised int64
 	var planned, done []string
@@ -64,7 +103,7 @@ func TestSameAsMLXLM(t *testing.T) {
 	if d := cmp.Diff(planned, done); d != "" {
 		t.Errorf("batches (-planned +trained):\n%s", d)
 	}
-	if s.Ready.AdaptedModules != 21 || s.Ready.Layers != 3 || s.Ready.Trainable == 0 || s.Ready.TrainRows != 26 || s.Ready.ValidRows != 5 {
+	if s.Ready.AdaptedModules != modules || s.Ready.Layers != 3 || s.Ready.Trainable == 0 || s.Ready.TrainRows != 26 || s.Ready.ValidRows != 5 {
 		t.Errorf("ready: %+v", s.Ready)
 	}
 	e := installed(t)
@@ -86,6 +125,7 @@ func shapeAndTokens(s trainer.Shape, tokens int64) string {
 func TestResume(t *testing.T) {
 	t.Parallel()
 	whole := job(t)
+	whole.Config.Quality.LRSchedule, whole.Config.Quality.Warmup = trainer.CosineRate, 2 // 8 updates: every segment has another rate
 	whole.Evaluate, whole.Dir = true, t.TempDir()
 	_, want := finish(t, whole)
 

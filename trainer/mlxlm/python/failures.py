@@ -12,9 +12,16 @@ class Failure(Exception):
         self.kind, self.code, self.text, self.hint = kind, code, text, hint
 
 
-LESS_MEMORY = "lower --batch-size or --max-seq-length, turn on --grad-checkpoint, or quantize the base"
+def less_memory(config):
+    """Advice on steps that need too much. Under dropout MLX computes wrong
+    gradients when it computes activations again."""
+    unwise = config["plan"]["checkpointing"] or config["quality"]["dropout"]
+    again = "" if unwise else "turn on --grad-checkpoint, "
+    return f"lower --batch-size or --max-seq-length, {again}or quantize the base"
 
-# What MLX says when memory runs out. The order matters: the first that fits.
+
+# What MLX says when memory runs out, and what helps if that is not less memory.
+# The order matters: the first that fits.
 MEMORY = (
     (
         r"Resource limit \(\d+\) exceeded",
@@ -26,26 +33,26 @@ MEMORY = (
         r"greater than the maximum allowed buffer size",
         "oom.buffer-size",
         "one array is larger than the GPU allows",
-        LESS_MEMORY,
+        None,
     ),
     (
         r"kIOGPUCommandBufferCallbackErrorOutOfMemory|Insufficient Memory|cudaErrorMemoryAllocation"
         r"|CUDA_ERROR_OUT_OF_MEMORY|out of memory|Unable to allocate|Failed to allocate|std::bad_alloc",
         "oom",
         "the device ran out of memory",
-        LESS_MEMORY,
+        None,
     ),
 )
 
 
-def memory(e):
-    """The failure behind e if it is one of memory, else None."""
+def memory(e, less):
+    """The failure behind e if it is one of memory, else None. less is advice."""
     if isinstance(e, MemoryError):
-        return Failure("oom", "oom.host", "the system gave Python no more memory", LESS_MEMORY)
+        return Failure("oom", "oom.host", "the system gave Python no more memory", less)
     if isinstance(e, (RuntimeError, ValueError)):
         for pattern, code, text, hint in MEMORY:
             if re.search(pattern, str(e), re.IGNORECASE):
-                return Failure("oom", code, f"{text}: {one_line(e)}", hint)
+                return Failure("oom", code, f"{text}: {one_line(e)}", hint or less)
     return None
 
 
@@ -53,9 +60,9 @@ def one_line(e):
     return " ".join(str(e).split())[:300] or type(e).__name__
 
 
-def describe(e):
+def describe(e, config):
     """The payload of an error event."""
-    f = e if isinstance(e, Failure) else memory(e)
+    f = e if isinstance(e, Failure) else memory(e, less_memory(config))
     if f is None:
         f = Failure(
             "internal",

@@ -9,7 +9,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 from mlx.utils import tree_flatten
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
-from mlx_lm.tuner.utils import linear_to_lora_layers
+from mlx_lm.tuner.utils import build_schedule, linear_to_lora_layers
 from mlx_lm.utils import get_total_parameters, load_model, quantize_model  # noqa: F401
 
 from mlxdyno.failures import Failure, memory, one_line
@@ -17,6 +17,7 @@ from mlxdyno.failures import Failure, memory, one_line
 QUANTIZED = (nn.QuantizedLinear, nn.QuantizedEmbedding, QuantizedSwitchLinear)
 LINEAR = (nn.Linear, nn.Embedding, SwitchLinear, *QUANTIZED)
 OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "adafactor": "Adafactor", "muon": "Muon"}
+LESS_TO_LOAD = "quantize the base, choose a smaller model, or close other programs"
 DOWNLOAD = "download it again, for instance with `hf download NAME --local-dir DIR`"
 
 
@@ -83,7 +84,7 @@ def load(path, bits, group_size):
 
 
 def cannot_load(config, e):
-    if failure := memory(e):
+    if failure := memory(e, LESS_TO_LOAD):
         return failure
     said = str(e)
     if re.search(r"Model type .* not supported", said):
@@ -118,22 +119,75 @@ def add_adapters(model, quality, seed):
             f"adapters on {quality['layers']} blocks are asked for, but the model has {len(model.layers)}",
             f"lower --num-layers to {len(model.layers)}, or use -1 for all",
         )
+    if names := module_names(quality):
+        check_modules(model, quality["layers"], names)
     linear_to_lora_layers(model, quality["layers"], lora_parameters(quality))
     mx.eval(model.trainable_parameters())
     return sum(name.endswith("lora_a") for name, _ in tree_flatten(model.trainable_parameters()))
 
 
+def module_names(quality):
+    """The modules of a block that get adapters; none means all linear ones."""
+    return [name for name in quality.get("lora_modules", "").split(",") if name]
+
+
+def check_modules(model, layers, names):
+    """Refuses names that mlx-lm would pass over."""
+    there = set()
+    for block in model.layers[-max(layers, 0) :]:
+        there |= {name for name, m in block.named_modules() if isinstance(m, LINEAR) or hasattr(m, "to_lora")}
+    if unknown := sorted(set(names) - there):
+        raise Failure(
+            "config",
+            "config.lora-modules",
+            f"the blocks that get adapters have no module {', '.join(unknown)}; they have {', '.join(sorted(there))}",
+            "name some of these with --lora-modules, or leave it out for all of them",
+        )
+
+
 def lora_parameters(quality):
-    return {"rank": quality["rank"], "scale": quality["scale"], "dropout": quality["dropout"]}
+    """Under mlx-lm's key of that name."""
+    out = {"rank": quality["rank"], "scale": quality["scale"], "dropout": quality["dropout"]}
+    if names := module_names(quality):
+        out["keys"] = names
+    return out
 
 
-def make_optimizer(model, quality):
+def lr_schedule(config):
+    """What mlx-lm has under that key, None for a rate that stays. It counts
+    optimizer updates; the rate moves through all that the warm-up leaves."""
+    quality = config["quality"]
+    kind, warmup = quality.get("lr_schedule", "constant"), quality.get("warmup", 0)
+    if kind == "constant" and not warmup:
+        return None
+    rate, end = quality["learning_rate"], quality.get("lr_end", 0.0)
+    updates = max(1, config["schedule"]["steps"] // config["plan"]["accumulation"] - warmup)
+    calls = {
+        "constant": ("exponential_decay", [rate, 1.0]),
+        "cosine": ("cosine_decay", [rate, updates, end]),
+        "linear": ("linear_schedule", [rate, end, updates]),
+    }
+    name, arguments = calls[kind]
+    return {"name": name, "arguments": arguments} | ({"warmup": warmup} if warmup else {})
+
+
+def optimizer_config(quality):
+    """What is set beside the learning rate; MLX has defaults for the rest."""
+    if quality["optimizer"] == "adamw" and "weight_decay" in quality:
+        return {"weight_decay": quality["weight_decay"]}
+    return {}
+
+
+def make_optimizer(model, config):
     """mlx-lm's optimizer, with its state in place: a compiled step is traced
     twice when the state appears only during the first."""
+    quality = config["quality"]
     name = OPTIMIZERS.get(quality["optimizer"])
     if name is None:
         raise Failure("config", "config.optimizer", f"there is no optimizer {quality['optimizer']!r}", "use one of " + ", ".join(OPTIMIZERS))
-    optimizer = getattr(optim, name)(learning_rate=quality["learning_rate"])
+    schedule = lr_schedule(config)
+    rate = build_schedule(schedule) if schedule else quality["learning_rate"]
+    optimizer = getattr(optim, name)(learning_rate=rate, **optimizer_config(quality))
     optimizer.init(model.trainable_parameters())
     return optimizer
 

@@ -13,7 +13,7 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_map_with_path
 
 from mlxdyno.failures import Failure, one_line
-from mlxdyno.model import lora_parameters, missing_bytes
+from mlxdyno.model import lora_parameters, lr_schedule, missing_bytes, optimizer_config
 
 ADAPTERS, OPTIMIZER, STATE = "adapters.safetensors", "optimizer.safetensors", "state.json"
 
@@ -79,6 +79,10 @@ def adapter_config(config):
         "iters": schedule["steps"],
         "seed": config["seed"],
     }
+    if schedule := lr_schedule(config):
+        out["lr_schedule"] = schedule
+    if own := optimizer_config(config["quality"]):
+        out["optimizer_config"] = {config["quality"]["optimizer"]: own}
     if bits := config["model"]["quantize"]:
         out["quantized_at_load"] = {"bits": bits, "group_size": config["model"]["group_size"]}
     return out

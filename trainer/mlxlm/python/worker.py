@@ -94,7 +94,7 @@ def load(events, job, limits):
     parameters = models.get_total_parameters(model)
     _, weight_bytes = models.size_of(model.parameters())
     adapted = models.add_adapters(model, config["quality"], config["seed"])
-    optimizer = models.make_optimizer(model, config["quality"])
+    optimizer = models.make_optimizer(model, config)
     trainable, trainable_bytes = models.size_of(model.trainable_parameters())
 
     rows = Rows(job["tokens"]["train"])
@@ -160,7 +160,7 @@ def main():
         if done := getattr(e, "done", None):  # Ended; its module may not even be loadable
             events.emit("done", {"seconds": events.elapsed(), **done})
             return 0
-        failure = describe(e)
+        failure = describe(e, job["config"])
         print(failure["detail"], file=sys.stderr)
         events.emit("error", failure)
     return 1

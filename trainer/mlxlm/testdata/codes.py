@@ -1,5 +1,5 @@
 """Asks the worker's own modules for the failure of each case on standard input,
-{"path", "bits"} or {"said"}, and answers with code, text and hint of each."""
+{"path", "bits"} or {"said", "config"}, and answers with code, text and hint of each."""
 
 import json
 import sys
@@ -19,5 +19,5 @@ for case in json.load(sys.stdin):
         model.load(case["path"], case.get("bits", 0), 64)
         answers.append({"code": ""})
     except Exception as e:
-        answers.append(failures.describe(e))
+        answers.append(failures.describe(e, case["config"]))
 print(json.dumps(answers))
