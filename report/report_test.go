@@ -35,9 +35,9 @@ func pages(t *testing.T) map[string]render {
 		"tune":              func(w io.Writer, s Style) error { return Tune(w, tuned(), s, "mlxdyno train -c mlxdyno.yaml") },
 		"tune-unconfirmed":  func(w io.Writer, s Style) error { return Tune(w, doubted(), s) },
 		"tune-impossible":   func(w io.Writer, s Style) error { return Tune(w, impossible(), s) },
-		"train":             func(w io.Writer, s Style) error { return Train(w, trained(), s) },
-		"train-interrupted": func(w io.Writer, s Style) error { return Train(w, interrupted(), s) },
-		"train-failed":      func(w io.Writer, s Style) error { return Train(w, failed(), s) },
+		"train":             func(w io.Writer, s Style) error { return Train(w, trained(), s, "home/env/bin/python") },
+		"train-interrupted": func(w io.Writer, s Style) error { return Train(w, interrupted(), s, "python") },
+		"train-failed":      func(w io.Writer, s Style) error { return Train(w, failed(), s, "python") },
 		"setup":             func(w io.Writer, s Style) error { return Setup(w, env, done, s) },
 		"setup-missing": func(w io.Writer, s Style) error {
 			return Setup(w, nil, install.Report{State: install.Missing, Before: "there is none in home", Log: "home/setup.log"}, s)

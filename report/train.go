@@ -10,8 +10,9 @@ import (
 	"github.com/mlxdyno/mlxdyno/trainer/run"
 )
 
-// Train writes a training for a person: finished, running or dead.
-func Train(w io.Writer, r run.Report, s Style) error {
+// Train writes a training for a person: finished, running or dead. python is an
+// interpreter that has mlx-lm, for the command that uses the adapter.
+func Train(w io.Writer, r run.Report, s Style, python string) error {
 	p := &page{Style: s}
 	p.outcome(r)
 	p.failure(r.Failure)
@@ -20,7 +21,7 @@ func Train(w io.Writer, r run.Report, s Style) error {
 	p.segments(r)
 	p.backOffs(r.BackOffs)
 	p.remarks(r)
-	p.adapter(r)
+	p.adapter(r, python)
 	if r.ResumeCommand != "" {
 		p.heading("Go on")
 		p.verbatim("  $ ", strong, r.ResumeCommand)
@@ -255,14 +256,14 @@ func (p *page) remarks(r run.Report) {
 	}
 }
 
-func (p *page) adapter(r run.Report) {
+func (p *page) adapter(r run.Report, python string) {
 	if r.AdapterPath == "" {
 		return
 	}
 	p.heading("Adapter")
 	p.text(2, plain, r.AdapterPath)
 	p.text(2, faint, "mlx-lm uses it as it is:")
-	p.verbatim("  $ ", strong, fmt.Sprintf("python -m mlx_lm generate --model %s --adapter-path %s --prompt '…'", trainer.CommandLine(r.Config.Model.Path), trainer.CommandLine(r.AdapterPath)))
+	p.verbatim("  $ ", strong, trainer.CommandLine(python, "-m", "mlx_lm", "generate", "--model", r.Config.Model.Path, "--adapter-path", r.AdapterPath)+" --prompt '…'")
 }
 
 // Runs writes a list of trainings for a person.

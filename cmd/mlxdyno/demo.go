@@ -174,7 +174,7 @@ func (d *demonstration) generate(ctx context.Context, model, adapter, question s
 	args := []string{"-m", "mlx_lm", "generate", "--model", model, "--prompt", question, "--max-tokens", "60", "--temp", "0", "--verbose", "False"}
 	if adapter != "" {
 		args = append(args, "--adapter-path", adapter)
-		fmt.Fprintf(d.stdout, "$ python -m mlx_lm generate --model %s --adapter-path %s …\n", model, adapter)
+		fmt.Fprintf(d.stdout, "$ %s …\n", trainer.CommandLine(d.env.Python, "-m", "mlx_lm", "generate", "--model", model, "--adapter-path", adapter))
 	}
 	cmd := exec.CommandContext(ctx, d.env.Python, args...)
 	cmd.Env = d.env.Environ()

@@ -138,7 +138,9 @@ func (a *app) diagnose(ctx context.Context, settings trainer.Settings, snapshot 
 			q.Batches, q.PaddingGrouped = s.batches()
 		}
 		if !quick && s.set != nil && s.facts != nil {
-			q.Bursts = s.bench()
+			if q.Bursts, err = s.bench(); err != nil {
+				return nil, err
+			}
 		}
 	}
 	r, err := diagnose.Run(ctx, q)
@@ -158,6 +160,9 @@ func (a *app) openForDiagnosis(ctx context.Context, settings trainer.Settings) (
 	}
 	env, envErr := install.Find(s.home)
 	s.env = env
+	if err := s.honoured(ctx); err != nil {
+		return nil, probe.Snapshot{}, err
+	}
 	q := probe.Request{Home: s.home, Install: installState(env, envErr), TopProcesses: 8}
 
 	var modelErr error

@@ -27,7 +27,7 @@ func (a *app) reportCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(r, func() error { return report.Train(a.stdout, r, a.style()) })
+			return a.print(r, func() error { return a.printTraining(r) })
 		},
 		ValidArgsFunction: completeRuns,
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/mlxdyno/mlxdyno/mlxbind/install"
@@ -13,8 +14,6 @@ import (
 	"github.com/mlxdyno/mlxdyno/probe/model"
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/data"
-	"github.com/mlxdyno/mlxdyno/trainer/mlxlm"
-	"github.com/mlxdyno/mlxdyno/trainer/worker"
 )
 
 // subject is what a command works on: an environment, a configuration, a model
@@ -49,11 +48,16 @@ func (a *app) open(ctx context.Context, settings trainer.Settings) (*subject, er
 	if s.home, err = install.Home(); err != nil {
 		return nil, err
 	}
+	env, envErr := install.Find(s.home)
+	s.env = env
+	if err := s.honoured(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.openModel(); err != nil {
 		return nil, err
 	}
-	if s.env, err = install.Find(s.home); err != nil {
-		return nil, err
+	if envErr != nil {
+		return nil, envErr
 	}
 	if s.set, err = a.tokenize(ctx, s); err != nil {
 		return nil, err
@@ -70,6 +74,9 @@ func (s *subject) consistent() error {
 	if c.Quality.Layers > s.facts.Layers {
 		p = append(p, fmt.Sprintf("num-layers: %d, and the model has %d blocks", c.Quality.Layers, s.facts.Layers))
 	}
+	if unknown, there := s.unknownModules(); len(unknown) > 0 {
+		p = append(p, fmt.Sprintf("lora-modules: no block has %s; there are %s", strings.Join(unknown, ", "), strings.Join(there, ", ")))
+	}
 	if q := s.facts.Quant; q != nil && c.Model.Quantize != 0 {
 		p = append(p, fmt.Sprintf("quantize: the base is quantized already, to %d bits", q.Bits))
 	}
@@ -77,6 +84,32 @@ func (s *subject) consistent() error {
 		return &trainer.ConfigError{Problems: p}
 	}
 	return nil
+}
+
+// unknownModules returns the names in lora-modules that are in none of the
+// blocks that get adapters, and the names that are. Files of experts call them
+// otherwise than MLX does, and those of an architecture that was not checked may:
+// then nothing is unknown yet, and the worker judges.
+func (s *subject) unknownModules() (unknown, there []string) {
+	q := s.settings.Config.Quality
+	if !model.Checked(s.facts.Arch) {
+		return nil, nil
+	}
+	for _, m := range s.facts.LinearModules(q.Layers) {
+		_, name, _ := strings.Cut(m.Name, fmt.Sprintf(".%d.", m.Block))
+		if m.Experts > 1 || strings.Contains(name, "expert") {
+			return nil, nil
+		}
+		there = append(there, name)
+	}
+	slices.Sort(there)
+	there = slices.Compact(there)
+	for _, name := range q.ModuleNames() {
+		if len(there) > 0 && !slices.Contains(there, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	return unknown, there
 }
 
 // openModel finds the model and reads its facts.
@@ -111,14 +144,6 @@ func (a *app) tokenize(ctx context.Context, s *subject) (*data.Set, error) {
 	}
 	return set, nil
 }
-
-// engine returns what trains.
-func (s *subject) engine() trainer.Engine {
-	return mlxlm.New(mlxlm.Options{Python: s.env.Python, Environ: s.env.Environ()})
-}
-
-// bench runs bursts.
-func (s *subject) bench() worker.Bench { return worker.Bench{Engine: s.engine()} }
 
 // snapshot reads the machine, with what is known of model and data.
 func (s *subject) snapshot(ctx context.Context) probe.Snapshot {

@@ -93,10 +93,14 @@ repeated) and trains with the result. The finished adapter is in mlx-lm's layout
 
 // finishTraining prints a training's report and turns its state into a status.
 func (a *app) finishTraining(r *run.Report) error {
-	if err := a.print(r, func() error { return report.Train(a.stdout, *r, a.style()) }); err != nil {
+	if err := a.print(r, func() error { return a.printTraining(*r) }); err != nil {
 		return err
 	}
 	return statusOf(r)
+}
+
+func (a *app) printTraining(r run.Report) error {
+	return report.Train(a.stdout, r, a.style(), pythonWithMLXLM())
 }
 
 func statusOf(r *run.Report) error {
@@ -174,7 +178,7 @@ func (a *app) chain(ctx context.Context, settings trainer.Settings, c chain) err
 	if doc.Train, err = a.train(ctx, s, &doc.Tune.Expected, c.training); err != nil {
 		return err
 	}
-	a.show(func() error { return report.Train(a.stdout, *doc.Train, a.style()) })
+	a.show(func() error { return a.printTraining(*doc.Train) })
 	return a.endChain(doc, statusOf(doc.Train))
 }
 
@@ -204,6 +208,10 @@ func (a *app) train(ctx context.Context, s *subject, expected *trainer.Expected,
 	if err != nil {
 		return nil, err
 	}
+	engine, err := s.engine()
+	if err != nil {
+		return nil, err
+	}
 	dir := t.runDir
 	if dir == "" {
 		if dir, err = run.NewDir(s.home, s.settings.Config.Key(), time.Now()); err != nil {
@@ -211,7 +219,7 @@ func (a *app) train(ctx context.Context, s *subject, expected *trainer.Expected,
 		}
 	}
 	r, err := a.supervise(ctx, run.Plan{
-		Engine: s.engine(), Config: s.settings, Tokens: s.set.Tokens(), Dir: dir, Expected: expected,
+		Engine: engine, Config: s.settings, Tokens: s.set.Tokens(), Dir: dir, Expected: expected,
 		Identity:   run.Identity{Model: weights, Data: s.set.Key, Versions: s.env.Versions},
 		GuardBytes: s.guard(ctx),
 	})
@@ -260,8 +268,12 @@ func (a *app) resume(ctx context.Context, name string, flags trainer.Settings, t
 	if err != nil {
 		return nil, err
 	}
+	engine, err := s.engine()
+	if err != nil {
+		return nil, err
+	}
 	return a.supervise(ctx, run.Plan{
-		Engine: s.engine(), Config: s.settings, Tokens: s.set.Tokens(), Dir: dir, Resume: true,
+		Engine: engine, Config: s.settings, Tokens: s.set.Tokens(), Dir: dir, Resume: true,
 		Identity:   run.Identity{Model: weights, Data: s.set.Key, Versions: s.env.Versions},
 		GuardBytes: s.guard(ctx),
 	})

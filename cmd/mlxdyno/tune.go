@@ -128,7 +128,7 @@ a search that was cut off, or is run again, does not repeat them.`),
 func (a *app) printTune(r *tuner.Report, output string) error {
 	return report.Tune(a.stdout, *r, a.style(),
 		trainer.CommandLine("mlxdyno", "train", "-c", output),
-		trainer.CommandLine("mlx_lm.lora", "-c", output))
+		trainer.CommandLine(pythonWithMLXLM(), "-m", "mlx_lm", "lora", "-c", output))
 }
 
 // tune searches, writes the configuration, and keeps the report for train.
@@ -184,6 +184,10 @@ func (a *app) writeConfig(path string, r *tuner.Report) error {
 // study describes the search over this subject on this machine, and where its
 // journal and results are kept: one directory for a model, data and machine.
 func (s *subject) study(ctx context.Context, wishes tuner.Wishes) (*tuner.Study, string, error) {
+	bursts, err := s.bench()
+	if err != nil {
+		return nil, "", err
+	}
 	snapshot := s.snapshot(ctx)
 	room := budget.Room(snapshot, s.settings.Config)
 	keys := tuner.Keys{
@@ -200,7 +204,7 @@ func (s *subject) study(ctx context.Context, wishes tuner.Wishes) (*tuner.Study,
 		validRows = len(s.set.Valid.Lengths)
 	}
 	return &tuner.Study{
-		Bursts: s.bench(), Base: s.settings, Facts: *s.facts,
+		Bursts: bursts, Base: s.settings, Facts: *s.facts,
 		Lengths: s.set.Train.Lengths, Prompts: s.set.Train.Prompts, Tokens: s.set.Tokens(), ValidRows: validRows,
 		Limit: tuner.Limit{Bytes: room.Bytes.Or(0), Source: room.From}, Wishes: wishes, Keys: keys,
 		Seed: s.settings.Config.Seed, Journal: filepath.Join(dir, "journal.jsonl"),
