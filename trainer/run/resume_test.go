@@ -63,6 +63,29 @@ func TestWhatAResumptionChangesStays(t *testing.T) {
 	}
 }
 
+// An engine that does not go on exactly is told of, once a resumption.
+func TestInexactEnginesAreTold(t *testing.T) {
+	t.Parallel()
+	for _, inexact := range []bool{false, true} {
+		p := plan(t)
+		p.Engine, p.Config.Config.Schedule.ReloadInterval = engine{inexact: inexact}, 2
+		r, _ := must(t, context.Background(), p, &sim{})
+		notes := 0
+		for _, n := range r.Notes {
+			if n.Code == "resume.not-exact" {
+				notes++
+			}
+		}
+		want := 0
+		if inexact {
+			want = 1
+		}
+		if len(r.Segments) < 3 || notes != want {
+			t.Errorf("inexact: %v, %d segments, %d notes", inexact, len(r.Segments), notes)
+		}
+	}
+}
+
 // A change that was accepted, or made for want of memory, can be taken back.
 func TestAValueCanBeSetBack(t *testing.T) {
 	t.Parallel()

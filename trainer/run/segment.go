@@ -19,6 +19,9 @@ func (t *training) segment(ctx context.Context, from *trainer.CheckpointRef) (_ 
 	if err != nil {
 		return trainer.Result{}, false, fmt.Errorf("start %s: %w", t.plan.Engine.Name(), err)
 	}
+	if err := t.noteInexact(ctx, from); err != nil {
+		return trainer.Result{}, false, err
+	}
 	if err := t.record(didStart, startRecord{Segment: job.Segment, From: from, UntilStep: job.UntilStep, ConfigKey: t.config.Key()}); err != nil {
 		return trainer.Result{}, false, err
 	}
@@ -94,6 +97,25 @@ func (t *training) meet(h trainer.Hello) error {
 	}
 	t.spec.Identity = known
 	return writeSpec(t.dir, t.spec)
+}
+
+// noteInexact notes once that a training went on from a checkpoint with an engine
+// that does not repeat the uninterrupted one.
+func (t *training) noteInexact(ctx context.Context, from *trainer.CheckpointRef) error {
+	if from == nil || t.inexact {
+		return nil
+	}
+	engine := t.plan.Engine
+	can, err := engine.Capabilities(ctx)
+	if err != nil {
+		return fmt.Errorf("ask %s what it is capable of: %w", engine.Name(), err)
+	}
+	if can.ExactResume {
+		return nil
+	}
+	t.inexact = true
+	return t.note(Note{Code: "resume.not-exact", Step: from.Step,
+		Text: fmt.Sprintf("%s does not go on exactly: losses after step %d may differ from an uninterrupted run's", engine.Name(), from.Step)})
 }
 
 // noteChanges notes once what differs from the ground on which the training

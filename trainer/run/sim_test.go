@@ -17,11 +17,11 @@ import (
 )
 
 // engine names itself and hands out nothing to start: sim trains in process.
-type engine struct{}
+type engine struct{ inexact bool }
 
 func (engine) Name() string { return "sim" }
-func (engine) Capabilities(context.Context) (trainer.Capabilities, error) {
-	return trainer.Capabilities{ExactResume: true}, nil
+func (e engine) Capabilities(context.Context) (trainer.Capabilities, error) {
+	return trainer.Capabilities{ExactResume: !e.inexact}, nil
 }
 func (engine) Process(trainer.Job) (trainer.Process, error) { return trainer.Process{}, nil }
 

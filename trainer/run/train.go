@@ -70,6 +70,7 @@ type training struct {
 	journal *journal.Journal
 	events  *eventLog
 	watch   watch
+	inexact bool // it was noted that the engine does not continue exactly
 }
 
 func begin(ctx context.Context, p Plan, obs Observer) (_ *training, err error) {
