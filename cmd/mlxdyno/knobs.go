@@ -35,6 +35,8 @@ func kindOf(k trainer.Knob, defaults *trainer.Config) string {
 		return "int"
 	case float64:
 		return "float"
+	case []string:
+		return "names"
 	}
 	if k.Unit == "bytes" {
 		return "size"
