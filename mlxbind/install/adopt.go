@@ -8,11 +8,13 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/mlxdyno/mlxdyno/mlxbind/shim"
 )
 
 // The oldest versions that an environment of the user's own may have.
 const (
-	oldestMLX   = "0.31.2"
+	oldestMLX   = shim.Oldest
 	oldestMLXLM = "0.32.0"
 )
 
@@ -50,7 +52,7 @@ func (s *setup) adopt(ctx context.Context) (*stamp, error) {
 	if made.Env.Backend == Metal && olderThan(made.Env.Versions["mlx"], "0.32.1") {
 		s.note("mlx " + made.Env.Versions["mlx"] + " ends its process at GPU errors: 0.32.1 or later reports them")
 	}
-	return made, nil
+	return made, s.bind(ctx, made)
 }
 
 // supported says whether what is installed will do.

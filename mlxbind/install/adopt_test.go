@@ -48,6 +48,9 @@ func TestAdopt(t *testing.T) {
 	if slow := strings.Contains(strings.Join(report.Notes, "\n"), "slower"); slow != (hostKind() == CPU) {
 		t.Errorf("notes: %q", report.Notes)
 	}
+	if !strings.HasPrefix(got.Shim, filepath.Join(o.Home, "shim")+string(filepath.Separator)) {
+		t.Errorf("the binding is in %s", got.Shim)
+	}
 	if diff := cmp.Diff(before, snapshot(t, own)); diff != "" {
 		t.Errorf("the user's environment changed: %s", diff)
 	}

@@ -24,7 +24,7 @@ const (
 	blasLibrary = "libmlxdyno_blas.so"
 )
 
-const fixCompiler = "install a C++ compiler (Debian and Ubuntu: sudo apt install g++; Fedora: sudo dnf install gcc-c++), or set CXX to one"
+const fixCompiler = "install a C++ compiler (macOS: xcode-select --install; Debian and Ubuntu: sudo apt install g++; Fedora: sudo dnf install gcc-c++), or set CXX to one"
 
 // findCompiler returns the command that compiles: $CXX, which may hold
 // arguments, or the first of the usual names.
@@ -36,12 +36,12 @@ func findCompiler() ([]string, error) {
 		}
 		return append([]string{path}, words[1:]...), nil
 	}
-	for _, name := range []string{"c++", "g++", "clang++", "cc"} {
+	for _, name := range []string{"c++", "g++", "clang++"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return []string{path}, nil
 		}
 	}
-	return nil, &Error{Code: NoCompiler, Text: "found no C++ compiler, and MLX's own BLAS for Linux CPUs is some ten times slower than the one that setup builds", Fix: fixCompiler}
+	return nil, &Error{Code: NoCompiler, Text: "found no C++ compiler, with which setup builds the library between this program and MLX", Fix: fixCompiler}
 }
 
 // buildBLAS builds the library that forwards MLX's products to the OpenBLAS in

@@ -34,6 +34,7 @@ const (
 	StagePackages = "install packages"
 	StageBLAS     = "build BLAS"
 	StageSelfTest = "self-test"
+	StageBinding  = "build binding"
 )
 
 // Progress says what a set-up is doing.
@@ -195,21 +196,25 @@ func (s *setup) current() (*stamp, error) {
 	if err != nil {
 		return nil, err
 	}
-	differs := ""
-	switch {
-	case s.o.Venv != "" && (old.Env.Managed || old.Root != s.o.Venv):
-		differs = "it is in " + old.Root + ", and " + s.o.Venv + " is asked for"
-	case s.o.Backend != "" && old.Env.Managed && s.o.Backend != old.Kind && s.o.Backend != old.Env.Backend:
-		differs = "it is for " + old.Kind + ", and " + s.o.Backend + " is asked for"
-	case s.o.Python != "" && old.Env.Managed && old.AskedPython != s.o.Python:
-		differs = "it was made with another Python than " + s.o.Python
-	case (s.o.Backend != "" || s.o.Python != "") && !old.Env.Managed:
-		differs = "it is an environment of your own, and a managed one is asked for"
-	}
-	if differs != "" {
+	if differs := s.differs(old); differs != "" {
 		return nil, &NotReadyError{Stale, differs, fixSetup}
 	}
 	return old, nil
+}
+
+// differs says in what an environment is not the one that is asked for.
+func (s *setup) differs(old *stamp) string {
+	switch {
+	case s.o.Venv != "" && (old.Env.Managed || old.Root != s.o.Venv):
+		return "it is in " + old.Root + ", and " + s.o.Venv + " is asked for"
+	case s.o.Backend != "" && old.Env.Managed && s.o.Backend != old.Kind && s.o.Backend != old.Env.Backend:
+		return "it is for " + old.Kind + ", and " + s.o.Backend + " is asked for"
+	case s.o.Python != "" && old.Env.Managed && old.AskedPython != s.o.Python:
+		return "it was made with another Python than " + s.o.Python
+	case (s.o.Backend != "" || s.o.Python != "") && !old.Env.Managed:
+		return "it is an environment of your own, and a managed one is asked for"
+	}
+	return ""
 }
 
 func (s *setup) nothingToDo(old *stamp) Env {
@@ -219,6 +224,9 @@ func (s *setup) nothingToDo(old *stamp) Env {
 
 // make makes or adopts an environment and returns its stamp, not yet written.
 func (s *setup) make(ctx context.Context) (*stamp, error) {
+	if old := s.rebind(); old != nil {
+		return old, s.bind(ctx, old)
+	}
 	if s.o.Venv != "" {
 		return s.adopt(ctx)
 	}
@@ -245,10 +253,12 @@ func (s *setup) install(ctx context.Context) (made *stamp, err error) {
 		if err := checkSpace(s.o.Home, needBytes(made.Kind)); err != nil {
 			return "", err
 		}
+		found, err := findCompiler() // before anything is downloaded
+		if err != nil {
+			return "", err
+		}
 		if made.Kind == CPU && runtime.GOOS == "linux" {
-			if compiler, err = findCompiler(); err != nil {
-				return "", err
-			}
+			compiler = found
 		}
 		python, err = findPython(ctx, s.o.Python, installerDirs())
 		return python.version() + " at " + python.Executable, err
@@ -311,7 +321,10 @@ func (s *setup) install(ctx context.Context) (made *stamp, err error) {
 			return nil, err
 		}
 	}
-	return made, s.prove(ctx, made, site)
+	if err := s.prove(ctx, made, site); err != nil {
+		return made, err
+	}
+	return made, s.bind(ctx, made)
 }
 
 // kind chooses the wheel of MLX's backend.

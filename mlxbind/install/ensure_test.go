@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -40,9 +41,9 @@ func TestEnsureThenFind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{StagePython, StageVenv, StagePackages, StageBLAS, StageSelfTest}
+	want := []string{StagePython, StageVenv, StagePackages, StageBLAS, StageSelfTest, StageBinding}
 	if hostKind() != CPU {
-		want = []string{StagePython, StageVenv, StagePackages, StageSelfTest}
+		want = []string{StagePython, StageVenv, StagePackages, StageSelfTest, StageBinding}
 	}
 	if diff := cmp.Diff(want, stages); diff != "" {
 		t.Errorf("stages: %s", diff)
@@ -99,23 +100,21 @@ func TestEnsureFailures(t *testing.T) {
 	cases := []struct {
 		name, play string
 		want       Code
-		linuxCPU   bool // a failure that only a Linux CPU set-up can have
 	}{
 		{name: "Python too old", play: "old", want: NoPython},
 		{name: "Python does not run", play: "mute", want: NoPython},
 		{name: "Python without ensurepip", play: "no-ensurepip", want: NoVenv},
 		{name: "registry out of reach", play: "offline", want: RegistryOutOfReach},
 		{name: "disk full in pip", play: "enospc", want: DiskFull},
-		{name: "compiler fails", play: "bad-compiler", want: CompileFailed, linuxCPU: true},
+		{name: "compiler fails", play: "bad-compiler", want: CompileFailed},
+		{name: "compiler too old", play: "old-compiler", want: CompileFailed},
+		{name: "binding does not load", play: "unloadable", want: SelfTestFailed},
 		{name: "self-test killed", play: "crash", want: SelfTestFailed},
 		{name: "self-test ends early", play: "quits", want: SelfTestFailed},
 		{name: "self-test finds an error", play: "miscomputes", want: SelfTestFailed},
 		{name: "quarantine", play: "quarantined", want: Quarantined},
 	}
 	for _, c := range cases {
-		if c.linuxCPU && hostKind() != CPU {
-			continue
-		}
 		t.Run(c.name, func(t *testing.T) {
 			o := fakeOptions(t, c.play)
 			_, report, err := Ensure(t.Context(), o)
@@ -221,6 +220,57 @@ func TestEnsureRepairs(t *testing.T) {
 			}
 			if _, err := Find(o.Home); err != nil {
 				t.Errorf("Find: %v", err)
+			}
+		})
+	}
+}
+
+// An upgrade of mlxdyno changes the binding and nothing else: MLX stays.
+func TestOnlyTheBindingIsMadeAnew(t *testing.T) {
+	for name, spoil := range map[string]func(home string, e Env) error{
+		"of another version": func(home string, e Env) error {
+			s, err := readStamp(home)
+			if err != nil {
+				return err
+			}
+			s.ShimKey = "another"
+			return s.write(home)
+		},
+		"from before there was one": func(home string, e Env) error {
+			s, err := readStamp(home)
+			if err != nil {
+				return err
+			}
+			s.ShimKey, s.Env.Shim = "", ""
+			s.Files = slices.DeleteFunc(s.Files, func(path string) bool { return path == e.Shim })
+			return errors.Join(s.write(home), os.Remove(e.Shim))
+		},
+		"gone": func(home string, e Env) error { return os.Remove(e.Shim) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := fakeOptions(t, "well")
+			made, _, err := Ensure(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := spoil(o.Home, made); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Find(o.Home); stateOf(err) == Ready {
+				t.Error("nobody noticed")
+			}
+			again, report, err := Ensure(t.Context(), o)
+			if err != nil || len(report.Stages) != 1 || report.Stages[0].Name != StageBinding {
+				t.Fatalf("%v, %+v", err, report)
+			}
+			if diff := cmp.Diff(made, again); diff != "" {
+				t.Error(diff)
+			}
+			if found, err := Find(o.Home); err != nil || found.Shim != made.Shim {
+				t.Errorf("%+v, %v", found, err)
+			}
+			if _, err := os.Stat(made.Shim); err != nil {
+				t.Error(err)
 			}
 		})
 	}

@@ -86,8 +86,11 @@ func fakeProgram(play string, args []string) int {
 	line := strings.Join(args, " ")
 	switch {
 	case plays("compiler"):
-		if plays("bad-compiler") {
+		switch {
+		case plays("bad-compiler"):
 			return fail("internal compiler error")
+		case plays("old-compiler"):
+			return fail("cc1plus: error: unrecognized command line option '-std=c++20'")
 		}
 		put(args[slices.Index(args, "-o")+1])
 
@@ -141,6 +144,10 @@ func fakeProgram(play string, args []string) int {
 		}
 		test.Finished = true
 		say()
+	case slices.Contains(args, "bindingtest"):
+		if plays("unloadable") {
+			return fail("OSError: undefined symbol: _ZN3mlx4core3addE")
+		}
 	default:
 		return fail("a fake was asked for " + line)
 	}
@@ -190,6 +197,11 @@ func fakePip(plays func(string) bool, site string, put func(string), list string
 	}
 	put(filepath.Join(site, "mlx", "lib", "libmlx.so"))
 	put(filepath.Join(site, "mlx", "lib", "libmlx.dylib"))
+	header := filepath.Join(site, "mlx", "include", "mlx", "version.h")
+	put(header)
+	if err := os.WriteFile(header, []byte("#define MLX_VERSION_MAJOR 0\n#define MLX_VERSION_MINOR 32\n#define MLX_VERSION_PATCH 4\n"), 0o644); err != nil {
+		panic(err)
+	}
 	put(filepath.Join(site, "scipy_openblas32", "lib", "libscipy_openblas.so"))
 	for name, version := range pinned() {
 		put(filepath.Join(site, strings.ReplaceAll(name, "-", "_")+"-"+version+".dist-info", "METADATA"))

@@ -2,6 +2,7 @@ package install
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,6 +50,14 @@ func TestRealEnvironmentPassesItsSelfTest(t *testing.T) {
 	}
 	if diff := cmp.Diff(e.Versions, notable(test.Packages)); diff != "" {
 		t.Errorf("versions: %s", diff)
+	}
+	if err := testBinding(t.Context(), e, os.Stderr); err != nil {
+		t.Error(err)
+	}
+	wrong := e
+	wrong.Shim = filepath.Join(e.MLX, "lib", "libmlx.so") // a library, and no binding
+	if err := testBinding(t.Context(), wrong, io.Discard); codeOf(err) != SelfTestFailed {
+		t.Errorf("a library that is no binding: %v", err)
 	}
 	if e.Backend == CPU && e.Managed && !strings.Contains(test.BLAS, "OpenBLAS") {
 		t.Errorf("BLAS: %q", test.BLAS)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+	"github.com/mlxdyno/mlxdyno/mlxbind/shim"
 )
 
 const (
@@ -34,6 +35,7 @@ type stamp struct {
 	Recipe      string            `json:"recipe,omitempty"`       // of a managed environment
 	Root        string            `json:"root"`                   // directory of the virtual environment
 	AskedPython string            `json:"asked_python,omitempty"` // Options.Python
+	ShimKey     string            `json:"shim_key"`               // of the shim that was built
 	Files       []string          `json:"files"`                  // all of which must be there
 	Packages    map[string]string `json:"packages"`               // everything installed
 	SelfTest    SelfTest          `json:"self_test"`
@@ -105,6 +107,16 @@ func decodeStamp(data []byte) (*stamp, error) {
 
 // check compares what the stamp says with this program and with the disk.
 func (s *stamp) check() error {
+	if err := s.checkWithoutShim(); err != nil {
+		return err
+	}
+	if s.ShimKey != shim.Key() {
+		return &NotReadyError{Stale, "it has no binding for this version of mlxdyno", fixSetup}
+	}
+	return nil
+}
+
+func (s *stamp) checkWithoutShim() error {
 	if s.Env.Managed {
 		want, err := recipe(s.Kind)
 		if err != nil {
