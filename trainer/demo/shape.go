@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -12,15 +13,15 @@ import (
 // Shape describes a model with random weights. A zero field takes the value of
 // the smallest useful model; widths need not be multiples of anything.
 type Shape struct {
-	Arch         string // llama, mistral, qwen3, gemma3_text or phi3; empty is llama
+	Arch         string // llama, mistral, qwen2, qwen3, gemma2, gemma3_text or phi3; empty is llama
 	Vocab        int    // at least 320; tokens beyond the tokenizer's are never used
 	Hidden       int
 	Intermediate int
 	Layers       int
 	Heads        int
 	KVHeads      int
-	HeadDim      int    // even; phi3 has no choice but Hidden / Heads
-	Tied         bool   // the embedding is the head; always so for gemma3_text
+	HeadDim      int    // even; phi3 and qwen2 have no choice but Hidden / Heads
+	Tied         bool   // the embedding is the head; always so for gemma2 and gemma3_text
 	DType        string // float32 (default), bfloat16 or float16
 	Bits         int    // quantize to so many; 0 does not
 	GroupSize    int    // weights that share a scale; 0 is 64
@@ -60,7 +61,7 @@ func (s Shape) withDefaults() Shape {
 	if s.DType == "" {
 		s.DType = "float32"
 	}
-	s.Tied = s.Tied || s.Arch == "gemma3_text"
+	s.Tied = s.Tied || s.Arch == "gemma3_text" || s.Arch == "gemma2"
 	set(&s.Vocab, tokenizerVocab)
 	set(&s.Hidden, 64)
 	set(&s.Intermediate, 2*s.Hidden)
@@ -86,7 +87,7 @@ func (s Shape) validate() error {
 	need(s.Hidden > 0 && s.Intermediate > 0 && s.Layers > 0 && s.Heads > 0 && s.KVHeads > 0, "every size must be positive")
 	need(s.KVHeads > 0 && s.Heads%s.KVHeads == 0, "%d heads cannot share %d key-value heads evenly", s.Heads, s.KVHeads)
 	need(s.HeadDim > 0 && s.HeadDim%2 == 0, "head dimension %d is not even", s.HeadDim)
-	need(s.Arch != "phi3" || s.HeadDim*s.Heads == s.Hidden, "phi3 needs heads × head dimension = hidden, not %d × %d = %d", s.Heads, s.HeadDim, s.Hidden)
+	need(s.Arch != "phi3" && s.Arch != "qwen2" || s.HeadDim*s.Heads == s.Hidden, "%s needs heads × head dimension = hidden, not %d × %d = %d", s.Arch, s.Heads, s.HeadDim, s.Hidden)
 	need(slices.Contains([]string{"float32", "bfloat16", "float16"}, s.DType), "dtype %q is not one of float32, bfloat16, float16", s.DType)
 	need(slices.Contains([]int{0, 2, 3, 4, 5, 6, 8}, s.Bits), "%d bits is not one of 0, 2, 3, 4, 5, 6, 8", s.Bits)
 	need(slices.Contains([]int{32, 64, 128}, s.GroupSize), "group size %d is not one of 32, 64, 128", s.GroupSize)
@@ -113,7 +114,18 @@ func (s Shape) name(seed uint64) string {
 var specific = map[string]func(Shape) map[string]any{
 	"llama":   func(Shape) map[string]any { return map[string]any{"architectures": []string{"LlamaForCausalLM"}} },
 	"mistral": func(Shape) map[string]any { return map[string]any{"architectures": []string{"MistralForCausalLM"}} },
+	"qwen2":   func(Shape) map[string]any { return map[string]any{"architectures": []string{"Qwen2ForCausalLM"}} },
 	"qwen3":   func(Shape) map[string]any { return map[string]any{"architectures": []string{"Qwen3ForCausalLM"}} },
+	"gemma2": func(s Shape) map[string]any {
+		return map[string]any{
+			"architectures":           []string{"Gemma2ForCausalLM"},
+			"query_pre_attn_scalar":   s.HeadDim,
+			"sliding_window":          256,
+			"hidden_activation":       "gelu_pytorch_tanh",
+			"attn_logit_softcapping":  json.RawMessage("50.0"), // transformers refuses whole numbers
+			"final_logit_softcapping": json.RawMessage("30.0"),
+		}
+	},
 	"gemma3_text": func(s Shape) map[string]any {
 		return map[string]any{
 			"architectures":           []string{"Gemma3ForCausalLM"},
