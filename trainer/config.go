@@ -43,7 +43,7 @@ const (
 	EngineMLXLM  = "mlx-lm" // mlx-lm's train()
 
 	// DefaultEngine trains when nobody says otherwise.
-	DefaultEngine = EngineMLXLM
+	DefaultEngine = EngineNative
 )
 
 // Quality holds what changes what is learned. In JSON, what came later than the

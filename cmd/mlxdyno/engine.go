@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/mlxdyno/mlxdyno/mlxbind/install"
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/mlxlm"
+	"github.com/mlxdyno/mlxdyno/trainer/native"
 	"github.com/mlxdyno/mlxdyno/trainer/worker"
 )
 
@@ -18,7 +20,11 @@ func engineFor(name string, env install.Env) (trainer.Engine, error) {
 	case trainer.EngineMLXLM:
 		return mlxlm.New(mlxlm.Options{Python: env.Python, Environ: env.Environ()}), nil
 	case trainer.EngineNative:
-		return nil, usagef("engine: the native engine is not part of this build; use --engine %s", trainer.EngineMLXLM)
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find this program, which trains: %w", err)
+		}
+		return native.New(native.Options{Argv: []string{self, "worker"}, Environ: env.Environ(), Shim: env.Shim, BLAS: env.BLASLibrary, Version: Version}), nil
 	}
 	return nil, usagef("engine: none is called %q", name)
 }
@@ -43,6 +49,9 @@ func (s *subject) honoured(ctx context.Context) error {
 		return fmt.Errorf("ask the %s engine what it honours: %w", e.Name(), err)
 	}
 	var p []string
+	if s.settings.Config.Engine == trainer.EngineNative {
+		p = native.Refuses(s.settings.Config, s.facts)
+	}
 	for _, knob := range trainer.Unsupported(s.settings.Config, caps) {
 		advice := "no engine of this build does"
 		if other := s.honouring(ctx, knob); other != "" {

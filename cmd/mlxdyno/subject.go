@@ -14,6 +14,7 @@ import (
 	"github.com/mlxdyno/mlxdyno/probe/model"
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/data"
+	"github.com/mlxdyno/mlxdyno/trainer/native"
 )
 
 // subject is what a command works on: an environment, a configuration, a model
@@ -79,6 +80,9 @@ func (s *subject) consistent() error {
 	}
 	if q := s.facts.Quant; q != nil && c.Model.Quantize != 0 {
 		p = append(p, fmt.Sprintf("quantize: the base is quantized already, to %d bits", q.Bits))
+	}
+	if c.Engine == trainer.EngineNative {
+		p = append(p, native.Refuses(c, s.facts)...)
 	}
 	if len(p) > 0 {
 		return &trainer.ConfigError{Problems: p}

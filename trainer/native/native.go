@@ -17,7 +17,9 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/mlxdyno/mlxdyno/probe/model"
 	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/native/decoder"
 )
 
 // Name is the engine's name in a trainer.Config.
@@ -55,9 +57,16 @@ func (*Engine) Capabilities(context.Context) (trainer.Capabilities, error) {
 // optimizers are those that the engine has.
 var optimizers = []string{"adam", "adamw", "sgd"}
 
-// Refuses says what of a configuration the engine cannot train, or nothing.
-func Refuses(c trainer.Config) []string {
+// Refuses says what of a configuration, or of its model when facts are known,
+// the engine cannot train, or nothing.
+func Refuses(c trainer.Config, facts *model.Facts) []string {
 	var p []string
+	var not *decoder.Unsupported
+	if facts != nil {
+		if _, err := decoder.ReadSpec(facts); errors.As(err, &not) {
+			p = append(p, fmt.Sprintf("model: the native engine cannot train %s; use --engine %s", not.Reason, trainer.EngineMLXLM))
+		}
+	}
 	if !slices.Contains(optimizers, c.Quality.Optimizer) {
 		p = append(p, fmt.Sprintf("optimizer: the native engine has no %s; use --engine %s", c.Quality.Optimizer, trainer.EngineMLXLM))
 	}

@@ -168,7 +168,7 @@ func (w *process) setLimits(s *mlxbind.Scope) (r trainer.Ready, err error) {
 // load loads model, adapters and rows, and says ready.
 func (w *process) load(s *mlxbind.Scope, ready trainer.Ready) (*training, error) {
 	began, c := time.Now(), w.job.Config
-	if p := Refuses(c); len(p) > 0 {
+	if p := Refuses(c, nil); len(p) > 0 {
 		return nil, fail(trainer.FailConfig, "config.unsupported", otherEngine, "%s", p[0])
 	}
 	facts, err := model.Read(c.Model.Path)
