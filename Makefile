@@ -10,8 +10,8 @@ BIN     := bin/mlxdyno
 # Packages that touch no MLX: quick, run in parallel and under the race detector.
 # The others need what setup made and run one after another, so that they do not
 # share cores.
-REAL := ./cmd/... ./mlxbind/... ./trainer/mlxlm/... ./trainer/data/... ./trainer/demo/...
-PURE  = $(shell go list ./... | grep -v -E '/(cmd|mlxbind|trainer/(mlxlm|data|demo))(/|$$)')
+REAL := ./cmd/... ./mlxbind/... ./trainer/native/... ./trainer/mlxlm/... ./trainer/data/... ./trainer/demo/...
+PURE  = $(shell go list ./... | grep -v -E '/(cmd|mlxbind|trainer/(native|mlxlm|data|demo))(/|$$)')
 
 .PHONY: help
 help: ## list the targets
@@ -70,6 +70,10 @@ fuzz: ## run every fuzz target for FUZZTIME (30000x)
 .PHONY: bench
 bench: ## Go benchmarks; see docs/benchmarks.md for the last results
 	$(GO) test -run '^$$' -bench . -benchmem $(PURE)
+
+.PHONY: shim-matrix
+shim-matrix: ## compile the binding against every MLX on the package index that it supports
+	mlxbind/shim/matrix.sh
 
 .PHONY: clean
 clean: ## remove what was built here; the managed environment stays

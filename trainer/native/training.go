@@ -37,7 +37,7 @@ type training struct {
 func (t *training) close() {
 	for _, r := range []*data.Rows{t.rows, t.valid} {
 		if r != nil {
-			r.Close() //nolint:errcheck // it was only read
+			r.Close()
 		}
 	}
 }
@@ -194,7 +194,7 @@ func (t *training) betweenSteps() error {
 	switch {
 	case gone:
 		return end(trainer.DoneStop)
-	case stop && !(save && t.directory != ""):
+	case stop && (!save || t.directory == ""):
 		return end(trainer.DoneStop)
 	case stop && t.atUpdate(t.step):
 		if err := t.save(); err != nil {

@@ -1,5 +1,6 @@
 // Arrays: their table, making and reading them, and the operations on them.
 #include <atomic>
+#include <cmath>
 
 #include "shim.h"
 
@@ -75,12 +76,23 @@ void drop_all() {
     if (t.slots[i].array) drop(static_cast<u64>(t.slots[i].generation) << 32 | i);
 }
 
+// An array without dimensions. For integers a fraction is cut off.
+static mx::array scalar(double v, mx::Dtype d) {
+  if (d == mx::float64) return mx::array(v, d);
+  if (mx::issubdtype(d, mx::inexact)) return mx::array(static_cast<float>(v), d);
+  if (d == mx::bool_) return mx::array(v != 0);
+  if (v >= -0x1p63 && v < 0x1p63) return mx::array(static_cast<i64>(v), d);
+  if (v >= 0x1p63 && v < 0x1p64) return mx::array(static_cast<u64>(v), d);
+  throw std::invalid_argument("the number " + std::to_string(v) + " is no integer of 64 bits");
+}
+
 // Like MLX in Python: a plain number takes the dtype of the array it meets,
-// unless that would cut a fraction off.
+// unless that would cut a fraction off or the array is boolean.
 static mx::array number_like(const mx::array& a, double v) {
-  bool whole = v == static_cast<double>(static_cast<i64>(v));
-  if (mx::issubdtype(a.dtype(), mx::inexact)) return mx::array(static_cast<float>(v), a.dtype());
-  return whole ? mx::array(static_cast<i64>(v), a.dtype()) : mx::array(static_cast<float>(v), mx::float32);
+  if (mx::issubdtype(a.dtype(), mx::inexact)) return scalar(v, a.dtype());
+  if (v != std::trunc(v) || v < -0x1p63 || v >= 0x1p63) return scalar(v, mx::float32);
+  if (a.dtype() != mx::bool_) return scalar(v, a.dtype());
+  return scalar(v, std::abs(v) < 0x1p31 ? mx::int32 : mx::int64);
 }
 
 template <class T>
@@ -122,12 +134,7 @@ API i64 mlxd_describe(char* err, u64 a, i64* out) {
 }
 
 API u64 mlxd_scalar(char* err, u64 bits, i64 d) {
-  return make(err, [&] {
-    mx::Dtype t = dtype(d);
-    if (t == mx::float64) return mx::array(number(bits), t);
-    if (mx::issubdtype(t, mx::inexact)) return mx::array(static_cast<float>(number(bits)), t);
-    return mx::array(static_cast<i64>(number(bits)), t);
-  });
+  return make(err, [&] { return scalar(number(bits), dtype(d)); });
 }
 
 API u64 mlxd_from(char* err, const void* data, const i64* sizes, i64 dims, i64 d) {
@@ -171,7 +178,10 @@ API i64 mlxd_is_computed(char* err, u64 a) {
 }
 
 API u64 mlxd_full(char* err, u64 bits, const i64* sizes, i64 dims, i64 d) {
-  return make(err, [&] { return mx::full(shape(sizes, dims), static_cast<float>(number(bits)), dtype(d)); });
+  return make(err, [&] {
+    mx::Dtype t = dtype(d);
+    return mx::full(shape(sizes, dims), scalar(number(bits), t), t);
+  });
 }
 
 API u64 mlxd_arange(char* err, u64 start, u64 stop, u64 step, i64 d) {
@@ -244,7 +254,7 @@ WITH_NUMBER(less, mx::less(x, y))
 
 #define REDUCE(NAME) \
   API u64 mlxd_##NAME(char* err, u64 a, i64 axis, i64 keep_dims) { \
-    return make(err, [&] { return mx::NAME(at(a), static_cast<int>(axis), keep_dims != 0); }); \
+    return make(err, [&] { return mx::NAME(at(a), narrow(axis), keep_dims != 0); }); \
   }
 
 REDUCE(sum)
@@ -255,7 +265,7 @@ REDUCE(argmax)
 REDUCE(logsumexp)
 
 API u64 mlxd_softmax(char* err, u64 a, i64 axis, i64 precise) {
-  return make(err, [&] { return mx::softmax(at(a), static_cast<int>(axis), precise != 0); });
+  return make(err, [&] { return mx::softmax(at(a), narrow(axis), precise != 0); });
 }
 
 API u64 mlxd_where(char* err, u64 condition, u64 a, u64 b) {
@@ -288,11 +298,11 @@ API u64 mlxd_transpose(char* err, u64 a, const i64* axes, i64 n) {
 }
 
 API u64 mlxd_expand_dims(char* err, u64 a, i64 axis) {
-  return make(err, [&] { return mx::expand_dims(at(a), static_cast<int>(axis)); });
+  return make(err, [&] { return mx::expand_dims(at(a), narrow(axis)); });
 }
 
 API u64 mlxd_squeeze(char* err, u64 a, i64 axis) {
-  return make(err, [&] { return mx::squeeze(at(a), static_cast<int>(axis)); });
+  return make(err, [&] { return mx::squeeze(at(a), narrow(axis)); });
 }
 
 API u64 mlxd_slice(char* err, u64 a, const i64* start, const i64* stop, i64 dims) {
@@ -300,27 +310,27 @@ API u64 mlxd_slice(char* err, u64 a, const i64* start, const i64* stop, i64 dims
 }
 
 API u64 mlxd_take(char* err, u64 a, u64 indices, i64 axis) {
-  return make(err, [&] { return mx::take(at(a), at(indices), static_cast<int>(axis)); });
+  return make(err, [&] { return mx::take(at(a), at(indices), narrow(axis)); });
 }
 
 API u64 mlxd_take_along_axis(char* err, u64 a, u64 indices, i64 axis) {
-  return make(err, [&] { return mx::take_along_axis(at(a), at(indices), static_cast<int>(axis)); });
+  return make(err, [&] { return mx::take_along_axis(at(a), at(indices), narrow(axis)); });
 }
 
 API u64 mlxd_concatenate(char* err, const u64* handles, i64 n, i64 axis) {
-  return make(err, [&] { return mx::concatenate(list(handles, n), static_cast<int>(axis)); });
+  return make(err, [&] { return mx::concatenate(list(handles, n), narrow(axis)); });
 }
 
 API u64 mlxd_sort(char* err, u64 a, i64 axis) {
-  return make(err, [&] { return mx::sort(at(a), static_cast<int>(axis)); });
+  return make(err, [&] { return mx::sort(at(a), narrow(axis)); });
 }
 
 API u64 mlxd_argsort(char* err, u64 a, i64 axis) {
-  return make(err, [&] { return mx::argsort(at(a), static_cast<int>(axis)); });
+  return make(err, [&] { return mx::argsort(at(a), narrow(axis)); });
 }
 
 API u64 mlxd_cumsum(char* err, u64 a, i64 axis) {
-  return make(err, [&] { return mx::cumsum(at(a), static_cast<int>(axis)); });
+  return make(err, [&] { return mx::cumsum(at(a), narrow(axis)); });
 }
 
 // Fused operations. Where MLX changed a signature, the versions meet here.
@@ -338,8 +348,8 @@ API u64 mlxd_rope(char* err, u64 a, i64 dims, i64 traditional, u64 base, u64 sca
   return make(err, [&] {
     std::optional<float> b;
     if (!frequencies) b = static_cast<float>(number(base));
-    return mx::fast::rope(at(a), static_cast<int>(dims), traditional != 0, b, static_cast<float>(number(scale)),
-                          static_cast<int>(offset), maybe(frequencies));
+    return mx::fast::rope(at(a), narrow(dims), traditional != 0, b, static_cast<float>(number(scale)),
+                          narrow(offset), maybe(frequencies));
   });
 }
 
@@ -365,7 +375,7 @@ API u64 mlxd_cross_entropy(char* err, u64 logits, u64 targets) {
 // Quantization. out: weight, scales, biases.
 API i64 mlxd_quantize(char* err, u64 w, i64 group, i64 bits, u64* out) {
   return answer(err, [&] {
-    Arrays parts = mx::quantize(at(w), static_cast<int>(group), static_cast<int>(bits));
+    Arrays parts = mx::quantize(at(w), narrow(group), narrow(bits));
     if (parts.size() != 3) throw std::runtime_error("quantize made " + std::to_string(parts.size()) + " arrays instead of 3");
     for (int i = 0; i < 3; i++) out[i] = keep(std::move(parts[i]));
     return 3;
@@ -373,12 +383,12 @@ API i64 mlxd_quantize(char* err, u64 w, i64 group, i64 bits, u64* out) {
 }
 
 API u64 mlxd_dequantize(char* err, u64 w, u64 scales, u64 biases, i64 group, i64 bits) {
-  return make(err, [&] { return mx::dequantize(at(w), at(scales), maybe(biases), static_cast<int>(group), static_cast<int>(bits)); });
+  return make(err, [&] { return mx::dequantize(at(w), at(scales), maybe(biases), narrow(group), narrow(bits)); });
 }
 
 API u64 mlxd_quantized_matmul(char* err, u64 x, u64 w, u64 scales, u64 biases, i64 transpose, i64 group, i64 bits) {
   return make(err, [&] {
-    return mx::quantized_matmul(at(x), at(w), at(scales), maybe(biases), transpose != 0, static_cast<int>(group), static_cast<int>(bits));
+    return mx::quantized_matmul(at(x), at(w), at(scales), maybe(biases), transpose != 0, narrow(group), narrow(bits));
   });
 }
 
@@ -416,5 +426,5 @@ API u64 mlxd_random_bernoulli(char* err, u64 p, const i64* sizes, i64 dims, u64 
 }
 
 API u64 mlxd_random_categorical(char* err, u64 logits, i64 axis, u64 key) {
-  return make(err, [&] { return mx::random::categorical(at(logits), static_cast<int>(axis), at(key)); });
+  return make(err, [&] { return mx::random::categorical(at(logits), narrow(axis), at(key)); });
 }

@@ -1,6 +1,7 @@
 // The process around the arrays: its thread, functions over arrays, memory,
 // devices, files, other processes.
 #include <atomic>
+#include <map>
 #include <memory>
 #include <unordered_map>
 #include <variant>
@@ -92,10 +93,16 @@ API i64 mlxd_return(char* err, Arrays* out, const u64* handles, i64 n) {
 // respect to the inputs that argnums lists.
 API Function* mlxd_value_and_grad(char* err, Callback call, u64 f, const i64* argnums, i64 n) {
   return function(err, [&]() -> Function {
-    auto g = mx::value_and_grad(from_go(call, f), ints(argnums, n));
-    return [g](const Arrays& in) {
+    std::vector<int> asked = ints(argnums, n);
+    auto g = mx::value_and_grad(from_go(call, f), asked);
+    return [g, asked](const Arrays& in) {
       auto [out, gradients] = g(in);
-      for (mx::array& a : gradients) out.push_back(std::move(a));
+      // MLX gives them in the order of the inputs.
+      std::map<int, mx::array> of;
+      for (int i : asked) of.emplace(i < 0 ? i + static_cast<int>(in.size()) : i, in[0]);
+      auto next = gradients.begin();
+      for (auto& entry : of) entry.second = *next++;
+      for (int i : asked) out.push_back(of.at(i < 0 ? i + static_cast<int>(in.size()) : i));
       return out;
     };
   });

@@ -101,13 +101,14 @@ inline Arrays list(const u64* handles, i64 n) {
   return v;
 }
 
+inline int narrow(i64 v) {
+  if (v < INT32_MIN || v > INT32_MAX) throw std::invalid_argument("the number " + std::to_string(v) + " does not fit 32 bits");
+  return static_cast<int>(v);
+}
+
 inline mx::Shape shape(const i64* sizes, i64 n) {
   mx::Shape s;
-  for (i64 i = 0; i < n; i++) {
-    if (sizes[i] < INT32_MIN || sizes[i] > INT32_MAX)
-      throw std::invalid_argument("a size of " + std::to_string(sizes[i]) + " does not fit 32 bits");
-    s.push_back(static_cast<int>(sizes[i]));
-  }
+  for (i64 i = 0; i < n; i++) s.push_back(narrow(sizes[i]));
   return s;
 }
 
