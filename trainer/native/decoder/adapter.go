@@ -58,12 +58,17 @@ func (m *Model) AddAdapters(s *mlxbind.Scope, o LoRA) (values []mlxbind.Array, k
 			key, use = s.SplitKey(key)
 			bound := 1 / math.Sqrt(float64(lin.in))
 			values = append(values, s.Uniform(use, -bound, bound, mlxbind.Float32, lin.in, o.Rank), s.Zeros(mlxbind.Float32, o.Rank, lin.out))
-			m.lora[lin.name] = len(m.Adapters)
-			m.Adapters = append(m.Adapters, Adapter{lin.name, lin.in, lin.out})
+			m.adapt(Adapter{lin.name, lin.in, lin.out})
 		}
 		l.adapters = len(m.Adapters) - l.firstAdapter
 	}
 	return values, key, s.Eval(append(slices.Clone(values), key)...)
+}
+
+// adapt gives a linear map the next adapter.
+func (m *Model) adapt(a Adapter) {
+	m.lora[a.Module] = len(m.Adapters)
+	m.Adapters = append(m.Adapters, a)
 }
 
 // within is a module's name inside its block.

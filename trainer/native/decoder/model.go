@@ -226,24 +226,11 @@ func (m *Model) assemble(s *mlxbind.Scope, weights map[string]mlxbind.Array) err
 
 func (a *assembly) layer(i int) *layer {
 	p := a.m.Spec
-	name := fmt.Sprintf("model.layers.%d.", i)
-	query, kv := p.Heads*p.HeadDim, p.KVHeads*p.HeadDim
+	name := blockName(i)
 	l := &layer{index: i}
-	if p.FusedQKV {
-		l.qkv = a.linear(name+"self_attn.qkv_proj", p.Hidden, query+2*kv, p.QKVBias)
-	} else {
-		l.q = a.linear(name+"self_attn.q_proj", p.Hidden, query, p.QKVBias)
-		l.k = a.linear(name+"self_attn.k_proj", p.Hidden, kv, p.QKVBias)
-		l.v = a.linear(name+"self_attn.v_proj", p.Hidden, kv, p.QKVBias)
+	for _, lm := range p.linearMaps() {
+		*l.place(lm.name) = a.linear(name+lm.name, lm.in, lm.out, lm.bias)
 	}
-	l.o = a.linear(name+"self_attn.o_proj", query, p.Hidden, p.OBias)
-	if p.FusedGateUp {
-		l.gateUp = a.linear(name+"mlp.gate_up_proj", p.Hidden, 2*p.Intermediate, p.MLPBias)
-	} else {
-		l.gate = a.linear(name+"mlp.gate_proj", p.Hidden, p.Intermediate, p.MLPBias)
-		l.up = a.linear(name+"mlp.up_proj", p.Hidden, p.Intermediate, p.MLPBias)
-	}
-	l.down = a.linear(name+"mlp.down_proj", p.Intermediate, p.Hidden, p.MLPBias)
 	l.inputNorm = a.vector(name+"input_layernorm", p.Hidden)
 	l.postAttentionNorm = a.vector(name+"post_attention_layernorm", p.Hidden)
 	if p.PostNorms {

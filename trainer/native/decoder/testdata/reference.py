@@ -89,6 +89,23 @@ def adapters(job):
     return {"names": names}
 
 
+def write_adapter(job):
+    """An adapter whose A and B are both random, saved as mlx-lm's trainer saves it."""
+    model = load(job)
+    model.freeze()
+    parameters = {"rank": job["rank"], "scale": job["scale"], "dropout": 0.0}
+    if job.get("keys"):
+        parameters["keys"] = job["keys"]
+    linear_to_lora_layers(model, job["layers"], parameters)
+    mx.random.seed(3)
+    values = {n: 0.1 * mx.random.normal(v.shape) for n, v in tree_flatten(model.trainable_parameters())}
+    os.makedirs(job["to"], exist_ok=True)
+    mx.save_safetensors(os.path.join(job["to"], "adapters.safetensors"), values)
+    config = {"fine_tune_type": "lora", "num_layers": job["layers"], "lora_parameters": parameters}
+    save_config(config, os.path.join(job["to"], "adapter_config.json"))
+    return {"names": sorted(values)}
+
+
 def generate(job):
     model = load(job)
     model.eval()
