@@ -121,7 +121,7 @@ func (m *Model) read(s *mlxbind.Scope, quantize Quantize) (map[string]mlxbind.Ar
 				return err
 			}
 			for name := range tensors {
-				if m.ignored(name) {
+				if m.Spec.ignores(name) {
 					delete(tensors, name)
 				}
 			}
@@ -170,9 +170,9 @@ func (m *Model) pack(c *mlxbind.Scope, name string, a mlxbind.Array, q Quantize)
 	return map[string]mlxbind.Array{name: p.Weight, module + ".scales": p.Scales, module + ".biases": p.Biases}, nil
 }
 
-// ignored tells tensors that mlx-lm drops too when it loads.
-func (m *Model) ignored(name string) bool {
-	tied := m.Spec.Tied && m.Spec.Arch != "gemma3_text"
+// ignores tells tensors that mlx-lm drops too when it loads.
+func (p *Spec) ignores(name string) bool {
+	tied := p.Tied && p.Arch != "gemma3_text"
 	return strings.Contains(name, "self_attn.rotary_emb.inv_freq") || tied && strings.HasPrefix(name, "lm_head.")
 }
 

@@ -106,6 +106,27 @@ def write_adapter(job):
     return {"names": sorted(values)}
 
 
+def fuse(job):
+    """mlx_lm.fuse itself, on models that have no tokenizer."""
+    from pathlib import Path
+
+    class Tokenizer:
+        def save_pretrained(self, to):
+            pass
+
+    def load(path, adapter_path, **_):
+        model, config = load_model(Path(path), lazy=False)
+        return load_adapters(model, adapter_path), Tokenizer(), config
+
+    module = importlib.import_module("mlx_lm.fuse")
+    module.load = load
+    sys.argv = ["fuse", "--model", job["dir"], "--adapter-path", job["adapter"], "--save-path", job["to"]]
+    if job.get("dequantize"):
+        sys.argv.append("--dequantize")
+    module.main()
+    return {}
+
+
 def generate(job):
     model = load(job)
     model.eval()
