@@ -2,27 +2,32 @@ package install
 
 import (
 	"context"
+	_ "embed"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mlxdyno/mlxdyno/mlxbind/shim"
 )
 
-// The oldest versions that an environment of the user's own may have.
-const (
-	oldestMLX   = shim.Oldest
-	oldestMLXLM = "0.32.0"
-)
+//go:embed assets/locate.py
+var locateScript string
+
+// The oldest that an environment of the user's own may have; of MLX it is the
+// shim's.
+const oldestMLXLM = "0.32.0"
 
 // adopt examines the user's own environment and returns a stamp for it. It
-// writes nothing into it.
+// writes nothing into it: the shim goes into Home.
 func (s *setup) adopt(ctx context.Context) (*stamp, error) {
 	made := &stamp{Schema: stampSchema, Root: s.o.Venv}
 	made.Env = Env{Home: s.o.Home, Python: filepath.Join(s.o.Venv, "bin", "python")}
+	var at location
 	err := s.stage(StagePython, func() (string, error) {
 		if _, err := os.Stat(made.Env.Python); err != nil {
 			return "", &Error{Code: NoPython, Text: s.o.Venv + " is not a Python environment", Err: err, Fix: "name the directory that holds bin/python"}
@@ -38,9 +43,19 @@ func (s *setup) adopt(ctx context.Context) (*stamp, error) {
 		if p.Version[0] != 3 || p.Version[1] < oldestPython {
 			return "", &Error{Code: Unsupported, Text: fmt.Sprintf("Python %s is too old: mlx-lm %s needs 3.%d or later", p.version(), oldestMLXLM, oldestPython), Fix: "let mlxdyno setup make an environment, or upgrade this one"}
 		}
-		return p.version() + " at " + made.Env.Python, nil
+		if at, err = locate(ctx, made.Env.Python); err != nil {
+			return "", &Error{Code: BrokenMLX, Text: made.Env.Python + " does not tell its packages", Err: err, Fix: "repair that environment, or let mlxdyno setup make one"}
+		}
+		return p.version() + " at " + made.Env.Python, supported(at.Packages)
 	})
 	if err != nil {
+		return nil, err
+	}
+	c, err := s.compiler(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.bind(ctx, made, c, at.MLX, at.Packages["mlx"]); err != nil {
 		return nil, err
 	}
 	if err := s.prove(ctx, made, ""); err != nil {
@@ -52,16 +67,38 @@ func (s *setup) adopt(ctx context.Context) (*stamp, error) {
 	if made.Env.Backend == Metal && olderThan(made.Env.Versions["mlx"], "0.32.1") {
 		s.note("mlx " + made.Env.Versions["mlx"] + " ends its process at GPU errors: 0.32.1 or later reports them")
 	}
-	return made, s.bind(ctx, made)
+	return made, nil
+}
+
+// location is where MLX is, and what is installed with it.
+type location struct {
+	MLX      string            `json:"mlx"`
+	Packages map[string]string `json:"packages"`
+}
+
+// locate asks an interpreter, which imports nothing of MLX for it.
+func locate(ctx context.Context, python string) (location, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	var answer strings.Builder
+	err := runCommand(ctx, command{
+		argv: []string{python, "-c", locateScript, "locate"}, env: append(Env{}.Environ(), "PYTHONDONTWRITEBYTECODE=1"), stdout: &answer,
+	})
+	if err != nil {
+		return location{}, err
+	}
+	var at location
+	if err := json.Unmarshal([]byte(answer.String()), &at); err != nil {
+		return location{}, fmt.Errorf("read its answer: %w", err)
+	}
+	return at, nil
 }
 
 // supported says whether what is installed will do.
-func supported(test SelfTest) error {
-	for _, need := range []struct{ name, oldest string }{{"mlx", oldestMLX}, {"mlx-lm", oldestMLXLM}} {
+func supported(packages map[string]string) error {
+	for _, need := range []struct{ name, oldest string }{{"mlx", shim.Oldest}, {"mlx-lm", oldestMLXLM}} {
 		fix := fmt.Sprintf("in that environment: python -m pip install -U '%s>=%s'", need.name, need.oldest)
-		switch has := test.Packages[need.name]; {
-		case has == "" && test.Packages == nil:
-			return nil // it did not get that far, which the verdict tells
+		switch has := packages[need.name]; {
 		case has == "":
 			return &Error{Code: Unsupported, Text: need.name + " is not installed in that environment", Fix: fix}
 		case olderThan(has, need.oldest):
@@ -119,8 +156,10 @@ func essentialFiles(made *stamp) ([]string, error) {
 	if _, err := os.Stat(files[0]); err != nil {
 		return nil, &Error{Code: SelfTestFailed, Text: "MLX works, but its library is not where its wheels have it", Err: err, Fix: "install MLX from its wheels: python -m pip install mlx"}
 	}
-	if made.Env.BLASLibrary != "" {
-		files = append(files, made.Env.BLASLibrary)
+	for _, own := range []string{made.Env.BLASLibrary, made.Env.Shim} {
+		if own != "" {
+			files = append(files, own)
+		}
 	}
 	for name, version := range made.Env.Versions {
 		switch name {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -42,14 +43,14 @@ func TestAdopt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !strings.HasPrefix(got.Shim, filepath.Join(o.Home, shimsName)+"/") {
+		t.Errorf("the shim is at %q", got.Shim)
+	}
 	if got.Managed || got.Python != filepath.Join(own, "bin", "python") || got.Versions["mlx"] != "0.32.4" || got.Backend != hostKind() {
 		t.Errorf("adopted: %+v", got)
 	}
 	if slow := strings.Contains(strings.Join(report.Notes, "\n"), "slower"); slow != (hostKind() == CPU) {
 		t.Errorf("notes: %q", report.Notes)
-	}
-	if !strings.HasPrefix(got.Shim, filepath.Join(o.Home, "shim")+string(filepath.Separator)) {
-		t.Errorf("the binding is in %s", got.Shim)
 	}
 	if diff := cmp.Diff(before, snapshot(t, own)); diff != "" {
 		t.Errorf("the user's environment changed: %s", diff)
@@ -66,6 +67,19 @@ func TestAdopt(t *testing.T) {
 		if _, report, err := Ensure(t.Context(), again); err != nil || !report.UpToDate {
 			t.Errorf("again: %v %+v", err, report)
 		}
+	}
+	// Being forced compiles anew.
+	old := time.Now().Add(-time.Hour).Truncate(time.Second)
+	if err := os.Chtimes(got.Shim, old, old); err != nil {
+		t.Fatal(err)
+	}
+	forced := adopt
+	forced.Force = true
+	if e, _, err := Ensure(t.Context(), forced); err != nil || e.Shim != got.Shim {
+		t.Errorf("forced: %+v, %v", e, err)
+	}
+	if info, err := os.Stat(got.Shim); err != nil || info.ModTime().Equal(old) {
+		t.Errorf("the shim was not made anew: %v", err)
 	}
 	// A package that changed makes it unknown, and the fix says so.
 	record := filepath.Join(filepath.Dir(got.MLX), "mlx-0.32.4.dist-info")
@@ -105,6 +119,8 @@ func TestAdoptRefuses(t *testing.T) {
 	}{
 		{"MLX too old", "old-mlx", Unsupported, "mlx 0.31.1 is too old"},
 		{"no mlx-lm", "no-mlx-lm", Unsupported, "mlx-lm is not installed"},
+		{"MLX without its core", "no-mlx-core", BrokenMLX, "is not whole"},
+		{"MLX with headers of another", "new-mlx", BrokenMLX, "mlx 0.33.0 is installed with the headers of 0.32.4"},
 		{"Python too old", "old", Unsupported, "3.9.1 is too old"},
 		{"Python too old for mlx-lm", "python3.10", Unsupported, "Python 3.10.1 is too old: mlx-lm 0.32.0 needs 3.11"},
 		{"Python does not run", "mute", NoPython, "does not answer"},

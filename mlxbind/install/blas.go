@@ -7,10 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
-	"strings"
 )
 
 //go:embed assets/forward.c
@@ -23,26 +22,6 @@ const (
 	preloadHook = "import mlxdyno_blas\n"
 	blasLibrary = "libmlxdyno_blas.so"
 )
-
-const fixCompiler = "install a C++ compiler (macOS: xcode-select --install; Debian and Ubuntu: sudo apt install g++; Fedora: sudo dnf install gcc-c++), or set CXX to one"
-
-// findCompiler returns the command that compiles: $CXX, which may hold
-// arguments, or the first of the usual names.
-func findCompiler() ([]string, error) {
-	if words := strings.Fields(os.Getenv("CXX")); len(words) > 0 {
-		path, err := exec.LookPath(words[0])
-		if err != nil {
-			return nil, &Error{Code: NoCompiler, Text: "the compiler that CXX names cannot be run", Err: err, Fix: fixCompiler}
-		}
-		return append([]string{path}, words[1:]...), nil
-	}
-	for _, name := range []string{"c++", "g++", "clang++"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return []string{path}, nil
-		}
-	}
-	return nil, &Error{Code: NoCompiler, Text: "found no C++ compiler, with which setup builds the library between this program and MLX", Fix: fixCompiler}
-}
 
 // buildBLAS builds the library that forwards MLX's products to the OpenBLAS in
 // sitePackages, and has every interpreter of that environment load it before
@@ -75,7 +54,7 @@ func buildBLAS(ctx context.Context, compiler []string, sitePackages string, log 
 		if diskFull(failed.said) {
 			return "", errDiskFull(fmt.Sprintf("the disk ran full while %s was written", blasLibrary))
 		}
-		return "", &Error{Code: CompileFailed, Text: "the compiler could not build " + blasLibrary, Err: err, Fix: "set CXX to a compiler that works, or " + fixCompiler}
+		return "", &Error{Code: CompileFailed, Text: "the compiler could not build " + blasLibrary, Err: err, Fix: otherCompiler(runtime.GOOS)}
 	}
 	return library, err
 }

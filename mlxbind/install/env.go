@@ -26,7 +26,7 @@ type Env struct {
 	BLAS          string            `json:"blas"`                   // serves float32 products on a CPU backend; else empty
 	BLASLibrary   string            `json:"blas_library,omitempty"` // to be loaded globally before libmlx; empty if there is none to load
 	MLX           string            `json:"mlx"`                    // MLX's directory, with include and lib
-	Shim          string            `json:"shim"`                   // the library between Go and MLX (mlxbind/shim)
+	Shim          string            `json:"shim"`                   // library that binds Go to MLX; it loads libmlx itself, after BLASLibrary
 	Device        string            `json:"device"`                 // MLX's default device at the self-test
 	Managed       bool              `json:"managed"`                // made by Ensure, not the user's own
 }

@@ -8,8 +8,10 @@ type Code string
 const (
 	NoPython           Code = "no-python"             // none found, or none of a version that will do
 	NoVenv             Code = "no-venv"               // this Python cannot make virtual environments
-	NoCompiler         Code = "no-compiler"           // none found
-	CompileFailed      Code = "compile-failed"        // found, but it failed
+	NoCompiler         Code = "no-compiler"           // none found, or none that works
+	CompilerTooOld     Code = "compiler-too-old"      // it does not take C++20 as MLX's headers have it
+	CompileFailed      Code = "compile-failed"        // a good one failed
+	BrokenMLX          Code = "broken-mlx"            // MLX's headers or library are missing, or do not belong together
 	RegistryOutOfReach Code = "registry-out-of-reach" // the package registry did not answer
 	PackageNotFound    Code = "package-not-found"     // it answered, and has no such wheel for this platform
 	PipFailed          Code = "pip-failed"            // any other failure of pip

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // The test binary stands in for Python and the compiler, and for a mlxdyno
@@ -86,13 +87,7 @@ func fakeProgram(play string, args []string) int {
 	line := strings.Join(args, " ")
 	switch {
 	case plays("compiler"):
-		switch {
-		case plays("bad-compiler"):
-			return fail("internal compiler error")
-		case plays("old-compiler"):
-			return fail("cc1plus: error: unrecognized command line option '-std=c++20'")
-		}
-		put(args[slices.Index(args, "-o")+1])
+		return fakeCompiler(plays, put, args)
 
 	case args[len(args)-1] == "probe":
 		p := interpreter{Executable: self, Version: [3]int{3, 13, 1}, Implementation: "CPython", Bits: 64, Machine: "arm64", Libc: [2]string{"glibc", "2.36"}}
@@ -105,6 +100,22 @@ func fakeProgram(play string, args []string) int {
 			return fail("no such version")
 		}
 		must(json.NewEncoder(os.Stdout).Encode(p))
+
+	case args[len(args)-1] == "locate":
+		at := location{MLX: filepath.Join(site, "mlx"), Packages: pinned()}
+		if plays("old-mlx") {
+			at.Packages["mlx"] = "0.31.1"
+		}
+		if plays("new-mlx") {
+			at.Packages["mlx"] = "0.33.0"
+		}
+		if plays("no-mlx-lm") {
+			delete(at.Packages, "mlx-lm")
+		}
+		if plays("no-mlx-core") {
+			at.MLX = ""
+		}
+		must(json.NewEncoder(os.Stdout).Encode(at))
 
 	case strings.HasPrefix(line, "-m venv "):
 		if plays("no-ensurepip") {
@@ -121,11 +132,8 @@ func fakeProgram(play string, args []string) int {
 	case slices.Contains(args, "selftest"):
 		out := os.NewFile(3, "out")
 		versions := pinned()
-		if plays("old-mlx") {
-			versions["mlx"] = "0.31.1"
-		}
-		if plays("no-mlx-lm") {
-			delete(versions, "mlx-lm")
+		if plays("new-mlx") {
+			versions["mlx"] = "0.33.0"
 		}
 		test := SelfTest{PythonVersion: "3.13.1", Device: "Device(cpu, 0)", MLX: filepath.Join(site, "mlx"), Packages: versions, BLAS: "reference BLAS"}
 		say := func() { must(json.NewEncoder(out).Encode(test)) }
@@ -141,13 +149,11 @@ func fakeProgram(play string, args []string) int {
 			test.Checks[0] = Check{Name: "import mlx", Detail: "ImportError: dlopen(libmlx.dylib): library load disallowed by system policy"}
 		case plays("miscomputes"):
 			test.Checks = append(test.Checks, Check{Name: "matrix product", Detail: "a product is wrong"})
+		case plays("unbound"):
+			test.Checks = append(test.Checks, Check{Name: bindingCheck, Detail: "MLX lacks what it was compiled for, OSError: undefined symbol: _ZN3mlx"})
 		}
 		test.Finished = true
 		say()
-	case slices.Contains(args, "bindingtest"):
-		if plays("unloadable") {
-			return fail("OSError: undefined symbol: _ZN3mlx4core3addE")
-		}
 	default:
 		return fail("a fake was asked for " + line)
 	}
@@ -197,14 +203,68 @@ func fakePip(plays func(string) bool, site string, put func(string), list string
 	}
 	put(filepath.Join(site, "mlx", "lib", "libmlx.so"))
 	put(filepath.Join(site, "mlx", "lib", "libmlx.dylib"))
-	header := filepath.Join(site, "mlx", "include", "mlx", "version.h")
-	put(header)
-	if err := os.WriteFile(header, []byte("#define MLX_VERSION_MAJOR 0\n#define MLX_VERSION_MINOR 32\n#define MLX_VERSION_PATCH 4\n"), 0o644); err != nil {
+	version := filepath.Join(site, "mlx", "include", "mlx", "version.h")
+	put(version)
+	if err := os.WriteFile(version, []byte(versionHeader(pinned()["mlx"])), 0o644); err != nil {
 		panic(err)
 	}
 	put(filepath.Join(site, "scipy_openblas32", "lib", "libscipy_openblas.so"))
 	for name, version := range pinned() {
 		put(filepath.Join(site, strings.ReplaceAll(name, "-", "_")+"-"+version+".dist-info", "METADATA"))
+	}
+	return 0
+}
+
+// versionHeader is MLX's version.h.
+func versionHeader(version string) string {
+	numbers := strings.Split(version, ".")
+	return fmt.Sprintf("#define MLX_VERSION_MAJOR %s\n#define MLX_VERSION_MINOR %s\n#define MLX_VERSION_PATCH %s\n", numbers[0], numbers[1], numbers[2])
+}
+
+func fakeCompiler(plays func(string) bool, put func(string), args []string) int {
+	unit := "" // of the shim
+	if i := slices.Index(args, "-c"); i >= 0 && filepath.Base(args[i+1]) != "cxx20.cpp" {
+		unit = args[i+1]
+	}
+	said := ""
+	switch {
+	case slices.Contains(args, "--version"):
+		fmt.Println("fake 12.2.0\nThere is NO warranty.")
+		if plays("no-tools") {
+			said = "xcrun: error: invalid active developer path (/Library/Developer/CommandLineTools), missing xcrun"
+		}
+	case plays("old-compiler") && slices.Contains(args, "-std=c++20"):
+		said = "fake: error: unrecognized command line option '-std=c++20'; did you mean '-std=c++2a'?"
+	case plays("no-headers") && slices.Contains(args, "-c"):
+		said = "cxx20.cpp:11:10: fatal error: concepts: No such file or directory"
+	case plays("bad-compiler") && slices.Contains(args, "-x"): // BLAS
+		said = "internal compiler error"
+	case plays("bad-binding") && unit != "":
+		said = "In file included from x.h:1:\n" + unit + ":7:3: error: 'f' is not a member of 'mlx::core'\n" + unit + ":9:3: error: something that follows\n"
+	case plays("full-compiler") && unit != "":
+		said = "fake: fatal error: error writing to /t/x.s: No space left on device"
+	case plays("no-symbol") && slices.Contains(args, "-lmlx"):
+		said = "/usr/bin/ld: x.o: in function `f':\nx.cpp:(.text+0x1): undefined reference to `mlx::core::f()'\ncollect2: error: ld returned 1 exit status"
+	}
+	if said != "" {
+		fmt.Fprintln(os.Stderr, said)
+		return 1
+	}
+	if i := slices.Index(args, "-o"); i >= 0 {
+		put(args[i+1])
+	}
+	slow := plays("slow-linker") && slices.Contains(args, "-lmlx")
+	if plays("slow-compiler") && unit != "" { // of those that run at once, one
+		_, err := os.OpenFile(os.Getenv("INSTALL_TEST_ALIVE")+".first", os.O_CREATE|os.O_EXCL, 0o600)
+		slow = err == nil
+	}
+	if slow {
+		alive, err := os.OpenFile(os.Getenv("INSTALL_TEST_ALIVE"), os.O_WRONLY, 0)
+		if err != nil {
+			panic(err)
+		}
+		fmt.Fprintf(alive, "%d\n", os.Getpid())
+		time.Sleep(time.Hour)
 	}
 	return 0
 }

@@ -200,29 +200,6 @@ func TestFindPythonPrefersWhatWorks(t *testing.T) {
 	}
 }
 
-func TestCompiler(t *testing.T) {
-	dir := t.TempDir()
-	writeFake(t, dir, "clang++", "compiler")
-	t.Setenv("PATH", dir)
-	t.Setenv("CXX", "")
-	if got, err := findCompiler(); !slices.Equal(got, []string{filepath.Join(dir, "clang++")}) || err != nil {
-		t.Errorf("on PATH: %q, %v", got, err)
-	}
-	t.Setenv("CXX", "clang++ -march=armv8-a")
-	if got, err := findCompiler(); len(got) != 2 || err != nil {
-		t.Errorf("with arguments: %q, %v", got, err)
-	}
-	t.Setenv("CXX", "icpc")
-	if _, err := findCompiler(); codeOf(err) != NoCompiler {
-		t.Errorf("one that is not there: %v", err)
-	}
-	t.Setenv("CXX", "")
-	t.Setenv("PATH", t.TempDir())
-	if _, err := findCompiler(); codeOf(err) != NoCompiler {
-		t.Errorf("none at all: %v", err)
-	}
-}
-
 func TestEnviron(t *testing.T) {
 	managed := Env{Managed: true, BLASLibrary: "/e/lib.so"}
 	get := func(e Env, inherited ...string) map[string]string {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -51,18 +52,47 @@ func TestRealEnvironmentPassesItsSelfTest(t *testing.T) {
 	if diff := cmp.Diff(e.Versions, notable(test.Packages)); diff != "" {
 		t.Errorf("versions: %s", diff)
 	}
-	if err := testBinding(t.Context(), e, os.Stderr); err != nil {
-		t.Error(err)
-	}
-	wrong := e
-	wrong.Shim = filepath.Join(e.MLX, "lib", "libmlx.so") // a library, and no binding
-	if err := testBinding(t.Context(), wrong, io.Discard); codeOf(err) != SelfTestFailed {
-		t.Errorf("a library that is no binding: %v", err)
-	}
 	if e.Backend == CPU && e.Managed && !strings.Contains(test.BLAS, "OpenBLAS") {
 		t.Errorf("BLAS: %q", test.BLAS)
 	}
 	t.Logf("%s, %s, %.0f GFLOP/s", test.Device, test.BLAS, test.GFLOPS)
+}
+
+func TestRealSelfTestLoadsTheBinding(t *testing.T) {
+	e := realEnv(t)
+	text := filepath.Join(t.TempDir(), "text")
+	if err := os.WriteFile(text, []byte("not a library"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tiny := func(abi, version string) string {
+		b, library := realBuild(t)
+		b.sources = fstest.MapFS{"a.cpp": {Data: []byte("#include <cstdlib>\n#define API extern \"C\" __attribute__((visibility(\"default\")))\n" +
+			"API long long mlxd_abi() { " + abi + " }\nAPI const char* mlxd_mlx_version() { return \"" + version + "\"; }\n")}}
+		if err := b.make(t.Context(), library); err != nil {
+			t.Fatal(err)
+		}
+		return library
+	}
+	for _, c := range []struct{ name, shim, want string }{
+		{"as it is", e.Shim, ""},
+		{"of another MLX", tiny("return 1;", "0.0.1"), "it loads MLX 0.0.1, and Python loads " + e.Versions["mlx"]},
+		{"crash", tiny("abort();", ""), "signal 6"},
+		{"no library", text, text},
+	} {
+		e.Shim = c.shim
+		test, err := selfTest(t.Context(), e, io.Discard)
+		i := slices.IndexFunc(test.Checks, func(c Check) bool { return c.Name == bindingCheck })
+		if err != nil || i < 0 {
+			t.Fatalf("%s: %v, %+v", c.name, err, test.Checks)
+		}
+		if got := test.Checks[i]; got.OK != (c.want == "") || !strings.Contains(got.Detail, c.want) || strings.Contains(got.Detail, "compiled for") {
+			t.Errorf("%s: %+v", c.name, got)
+		}
+		err = verdict(test, err, filepath.Dir(e.MLX))
+		if c.want != "" && (codeOf(err) != SelfTestFailed || !strings.Contains(err.Error(), "binding to MLX does not work")) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
 }
 
 // The list must be closed: with pip resolving nothing, a package that it

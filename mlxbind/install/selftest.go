@@ -14,10 +14,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mlxdyno/mlxdyno/mlxbind/shim"
 )
 
 //go:embed assets/selftest.py
 var selfTestScript string
+
+//go:embed assets/binding.py
+var bindingScript string
 
 // SelfTest is what an environment proved in a process of its own.
 type SelfTest struct {
@@ -30,6 +35,9 @@ type SelfTest struct {
 	Packages      map[string]string `json:"packages,omitempty"`
 	Finished      bool              `json:"finished"`
 }
+
+// bindingCheck is the check of the shim.
+const bindingCheck = "binding"
 
 // Check is one thing that must hold.
 type Check struct {
@@ -73,7 +81,8 @@ func selfTest(ctx context.Context, e Env, log io.Writer) (SelfTest, error) {
 		env = append(env, "PYTHONDONTWRITEBYTECODE=1") // leave the user's own as it is
 	}
 	err = runCommand(ctx, command{
-		argv: []string{e.Python, "-c", selfTestScript, "selftest", e.BLASLibrary, e.Backend}, env: env, log: log, extra: w,
+		argv: []string{e.Python, "-c", selfTestScript, "selftest", e.BLASLibrary, e.Backend, e.Shim, bindingScript, shim.VersionFunction, shim.MLXVersionFunction},
+		env:  env, log: log, extra: w,
 	})
 	w.Close()
 	said := <-read
@@ -127,6 +136,10 @@ func verdict(test SelfTest, err error, site string) error {
 	}
 	fix := "read the log; mlxdyno setup --force installs everything anew"
 	switch {
+	case failed && bad.Name == bindingCheck && strings.Contains(bad.Detail, "GLIBCXX_"):
+		return &Error{Code: SelfTestFailed, Text: "the binding to MLX was compiled for a newer C++ library than Python loads: " + clip(bad.Detail, 300), Fix: "name the system's own compiler: CXX=/usr/bin/c++ mlxdyno setup --force"}
+	case failed && bad.Name == bindingCheck:
+		return &Error{Code: SelfTestFailed, Text: "the binding to MLX does not work: " + clip(bad.Detail, 300), Fix: "mlxdyno setup --force builds it anew; did something change MLX after it was installed?"}
 	case failed && strings.Contains(bad.Detail, "GLIBCXX_"), failed && strings.Contains(bad.Detail, "GLIBC_"):
 		return &Error{Code: Unsupported, Text: "MLX needs a newer system library: " + clip(bad.Detail, 300), Fix: "use a distribution with glibc 2.35 or later, such as Ubuntu 22.04 or Debian 12"}
 	case failed:

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+
 	"github.com/mlxdyno/mlxdyno/mlxbind/shim"
 )
 
@@ -22,8 +23,7 @@ const (
 	stampName   = "stamp.json"
 	maxStamp    = 1 << 20
 
-	fixSetup  = "mlxdyno setup"
-	fixRepair = "mlxdyno setup repairs it"
+	fixSetup = "mlxdyno setup"
 )
 
 // stamp is what Ensure leaves behind for Find.
@@ -33,9 +33,9 @@ type stamp struct {
 	Env         Env               `json:"environment"`
 	Kind        string            `json:"kind"`                   // of wheel: cpu, metal, cuda12 or cuda13
 	Recipe      string            `json:"recipe,omitempty"`       // of a managed environment
+	ShimKey     string            `json:"shim_key"`               // hash of what Env.Shim was made of
 	Root        string            `json:"root"`                   // directory of the virtual environment
 	AskedPython string            `json:"asked_python,omitempty"` // Options.Python
-	ShimKey     string            `json:"shim_key"`               // of the shim that was built
 	Files       []string          `json:"files"`                  // all of which must be there
 	Packages    map[string]string `json:"packages"`               // everything installed
 	SelfTest    SelfTest          `json:"self_test"`
@@ -79,7 +79,7 @@ func readStamp(home string) (*stamp, error) {
 // decodeStamp reads a stamp's text; every error is a *NotReadyError.
 func decodeStamp(data []byte) (*stamp, error) {
 	damaged := func(why string) error {
-		return &NotReadyError{Broken, "its stamp is damaged: " + why, fixRepair}
+		return &NotReadyError{Broken, "its stamp is damaged: " + why, fixSetup}
 	}
 	if len(data) > maxStamp {
 		return nil, damaged("too long")
@@ -99,7 +99,7 @@ func decodeStamp(data []byte) (*stamp, error) {
 	if err := d.Decode(&s); err != nil {
 		return nil, damaged(err.Error())
 	}
-	if !filepath.IsAbs(s.Env.Python) || !filepath.IsAbs(s.Root) || len(s.Files) == 0 || backendOf(s.Kind) != s.Env.Backend {
+	if s.Env.Shim != "" && !filepath.IsAbs(s.Env.Shim) || !filepath.IsAbs(s.Env.Python) || !filepath.IsAbs(s.Root) || len(s.Files) == 0 || backendOf(s.Kind) != s.Env.Backend {
 		return nil, damaged("it says too little")
 	}
 	return &s, nil
@@ -107,16 +107,14 @@ func decodeStamp(data []byte) (*stamp, error) {
 
 // check compares what the stamp says with this program and with the disk.
 func (s *stamp) check() error {
-	if err := s.checkWithoutShim(); err != nil {
+	if err := s.whole(); err != nil {
 		return err
 	}
-	if s.ShimKey != shim.Key() {
-		return &NotReadyError{Stale, "it has no binding for this version of mlxdyno", fixSetup}
-	}
-	return nil
+	return s.bound()
 }
 
-func (s *stamp) checkWithoutShim() error {
+// whole checks everything but the shim.
+func (s *stamp) whole() error {
 	if s.Env.Managed {
 		want, err := recipe(s.Kind)
 		if err != nil {
@@ -127,13 +125,30 @@ func (s *stamp) checkWithoutShim() error {
 		}
 	}
 	for _, path := range append([]string{s.Env.Python}, s.Files...) {
+		if path == s.Env.Shim {
+			continue
+		}
 		if _, err := os.Stat(path); err != nil {
-			fix := fixRepair
+			fix := fixSetup
 			if !s.Env.Managed {
-				fix = "mlxdyno setup --venv " + shellWord(s.Root) + " checks it anew"
+				fix = "mlxdyno setup --venv " + shellWord(s.Root)
 			}
 			return &NotReadyError{Broken, path + " is gone", fix}
 		}
+	}
+	return nil
+}
+
+// bound checks the shim, which is made anew without the rest.
+func (s *stamp) bound() error {
+	switch {
+	case s.Env.Shim == "":
+		return &NotReadyError{Stale, "it was set up by a version of mlxdyno that had no binding to MLX, and only that will be added", fixSetup}
+	case s.ShimKey != shim.Hash():
+		return &NotReadyError{Stale, "its binding to MLX is of another version of mlxdyno, and only that will be made anew", fixSetup}
+	}
+	if _, err := os.Stat(s.Env.Shim); err != nil {
+		return &NotReadyError{Broken, "the binding to MLX, " + s.Env.Shim + ", is gone, and only that will be made anew", fixSetup}
 	}
 	return nil
 }

@@ -163,3 +163,16 @@ func TestShellWord(t *testing.T) {
 		}
 	}
 }
+
+// Every command begins with Find.
+func BenchmarkFind(b *testing.B) {
+	home, err := Home()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := Find(home); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,145 +1,46 @@
-// Package shim is the C++ between mlxbind and MLX, and how it is compiled.
+// Package shim is the C++ between Go and MLX, and the way it becomes a library.
 //
-// MLX has no stable C interface on PyPI, and its C++ one changes with every
-// version. So the shim is compiled on the user's machine, against the headers of
-// the MLX that is installed there (mlxbind/install does it), and where versions
-// differ its source says so in one place.
+// It is compiled on the user's machine against the headers of the MLX that is
+// installed there, since MLX promises no stable binary interface. The package
+// only says how: it starts no process and writes nothing. Package install does
+// that, and package mlxbind calls what comes out.
 package shim
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-//go:embed src
-var source embed.FS
+//go:embed src/*.cpp src/*.h
+var embedded embed.FS
 
-// Oldest is the oldest version of MLX that the shim compiles against, and Newest
-// the newest that it was tested with.
+// The versions of MLX that it is known to compile against. Older ones lack
+// what it calls; newer ones may do, and nobody has tried.
 const (
 	Oldest = "0.31.2"
 	Newest = "0.32.4"
 )
 
-// Functions that tell what a compiled shim is; any thread may call them.
+// Functions of the library that prove that it was loaded: any thread may call
+// them, at any time.
 const (
-	VersionFunction    = "mlxd_abi"
-	MLXVersionFunction = "mlxd_mlx_version"
+	VersionFunction    = "mlxd_abi"         // int64_t(): version of the boundary
+	MLXVersionFunction = "mlxd_mlx_version" // const char *(): of the libmlx that was loaded
 )
 
-// Library is the file name of the compiled shim on this system.
-func Library() string {
-	if runtime.GOOS == "darwin" {
-		return "libmlxdyno.dylib"
-	}
-	return "libmlxdyno.so"
-}
+// What every compiler gets. No -march=native: on ARM it changes MLX's
+// half-precision types, and with them the names of its functions.
+const compileFlags = "-std=c++20 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror=return-type"
 
-// Write puts the sources into dir and returns the names of those to compile.
-func Write(dir string) (units []string, err error) {
-	err = fs.WalkDir(source, "src", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		text, err := source.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		if name := d.Name(); filepath.Ext(name) == ".cpp" {
-			units = append(units, name)
-		}
-		return os.WriteFile(filepath.Join(dir, d.Name()), text, 0o644)
-	})
-	return units, err
-}
-
-// CompileArguments turn one unit into an object. Not -march=native: it can
-// change half-precision types, and so what crosses the boundary.
-func CompileArguments(mlx, unit, object string) []string {
-	return []string{"-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra",
-		"-isystem", filepath.Join(mlx, "include"), "-c", unit, "-o", object}
-}
-
-// LinkArguments turn objects into the library.
-func LinkArguments(mlx, library string, objects []string) []string {
-	lib := filepath.Join(mlx, "lib")
-	args := slices.Concat([]string{"-shared", "-o", library}, objects, []string{"-L" + lib, "-lmlx", "-Wl,-rpath," + lib})
-	if runtime.GOOS != "darwin" { // where it is the default
-		args = append(args, "-Wl,--no-undefined")
-	}
-	return args
-}
-
-// Key identifies sources and arguments: a library of another key is another
-// library.
-func Key() string {
-	h := sha256.New()
-	fs.WalkDir(source, "src", func(path string, d fs.DirEntry, _ error) error { //nolint:errcheck // embedded files can be read
-		if !d.IsDir() {
-			text, _ := source.ReadFile(path)
-			fmt.Fprintf(h, "%s:%d:%s", path, len(text), text)
-		}
-		return nil
-	})
-	fmt.Fprint(h, CompileArguments("", "", ""), LinkArguments("", "", nil))
-	return hex.EncodeToString(h.Sum(nil)[:8])
-}
-
-// HeaderKey identifies the headers of an MLX.
-func HeaderKey(mlx string) (string, error) {
-	h := sha256.New()
-	root := filepath.Join(mlx, "include", "mlx")
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		name, _ := filepath.Rel(root, path)
-		fmt.Fprintf(h, "%s\n", name)
-		_, err = io.Copy(h, f)
-		return err
-	})
-	if err != nil {
-		return "", fmt.Errorf("read MLX's headers: %w", err)
-	}
-	return hex.EncodeToString(h.Sum(nil)[:8]), nil
-}
-
-var versionLine = regexp.MustCompile(`(?m)^#define MLX_VERSION_(MAJOR|MINOR|PATCH) (\d+)`)
-
-// HeaderVersion returns the version that the headers of an MLX are of.
-func HeaderVersion(mlx string) (string, error) {
-	text, err := os.ReadFile(filepath.Join(mlx, "include", "mlx", "version.h"))
-	if err != nil {
-		return "", fmt.Errorf("read MLX's headers: %w", err)
-	}
-	parts := map[string]string{}
-	for _, m := range versionLine.FindAllStringSubmatch(string(text), -1) {
-		parts[m[1]] = m[2]
-	}
-	if len(parts) != 3 {
-		return "", fmt.Errorf("read MLX's headers: %s names no version", filepath.Join(mlx, "include", "mlx", "version.h"))
-	}
-	return parts["MAJOR"] + "." + parts["MINOR"] + "." + parts["PATCH"], nil
-}
-
-// Supported reports whether the shim compiles against a version of MLX, and
-// whether it was tested with one as new.
+// Supported reports whether the shim can be compiled against a version of MLX,
+// and whether it was tested with one as new.
 func Supported(version string) (supported, tested bool) {
 	return compare(version, Oldest) >= 0, compare(version, Newest) <= 0
 }
@@ -147,17 +48,113 @@ func Supported(version string) (supported, tested bool) {
 // compare compares versions number by number; what is no number counts as 0.
 func compare(a, b string) int {
 	x, y := strings.Split(a, "."), strings.Split(b, ".")
-	for i := range max(len(x), len(y)) {
-		at := func(parts []string) int {
-			if i >= len(parts) {
-				return 0
-			}
-			n, _ := strconv.Atoi(parts[i])
-			return n
+	number := func(parts []string, i int) int {
+		if i >= len(parts) {
+			return 0
 		}
-		if d := at(x) - at(y); d != 0 {
+		n, err := strconv.Atoi(parts[i])
+		if err != nil {
+			return 0
+		}
+		return n
+	}
+	for i := range max(len(x), len(y)) {
+		if d := cmp.Compare(number(x, i), number(y, i)); d != 0 {
 			return d
 		}
 	}
 	return 0
+}
+
+// Sources returns the files of the shim: each .cpp is one translation unit.
+func Sources() fs.FS {
+	files, err := fs.Sub(embedded, "src")
+	if err != nil {
+		panic(err) // "src" is a valid path
+	}
+	return files
+}
+
+// Units lists the translation units among files.
+func Units(files fs.FS) ([]string, error) { return fs.Glob(files, "*.cpp") }
+
+// Library is the name of the shared library on a system.
+func Library(goos string) string {
+	if goos == "darwin" {
+		return "libmlxdyno.dylib"
+	}
+	return "libmlxdyno.so"
+}
+
+// LibMLX is the name of MLX's library on a system.
+func LibMLX(goos string) string {
+	if goos == "darwin" {
+		return "libmlx.dylib"
+	}
+	return "libmlx.so"
+}
+
+// Compile returns the arguments with which a compiler makes an object of a
+// translation unit, for the MLX whose directory is named: the one that holds
+// include and lib.
+func Compile(mlx, unit, object string) []string {
+	return append(strings.Fields(compileFlags), "-isystem", mlx+"/include", "-c", unit, "-o", object)
+}
+
+// Link returns the arguments with which a compiler makes the library of the
+// objects. It fails when MLX's library lacks something that they call, and the
+// result loads that very library, whatever LD_LIBRARY_PATH says: the headers
+// are of no other.
+func Link(goos, mlx string, objects []string, library string) []string {
+	strict := []string{"-Wl,-z,defs", "-Wl,--disable-new-dtags"}
+	if goos == "darwin" {
+		strict = []string{"-Wl,-undefined,error"}
+	}
+	return slices.Concat([]string{"-shared", "-o", library}, objects, []string{
+		"-L" + mlx + "/lib", "-lmlx",
+		"-Xlinker", "-rpath", "-Xlinker", mlx + "/lib", // -Wl would split at a comma
+	}, strict)
+}
+
+// Hash is a hash over everything that this program puts into the library:
+// sources and flags. A library with another one is of another mlxdyno.
+func Hash() string {
+	sum, err := hash(Sources())
+	if err != nil {
+		panic(err) // the files are part of this program
+	}
+	return sum
+}
+
+func hash(files fs.FS) (string, error) {
+	names, err := fs.Glob(files, "*")
+	if err != nil {
+		return "", err
+	}
+	slices.Sort(names)
+	parts := append(Compile("M", "U", "O"), Link("linux", "M", nil, "L")...)
+	parts = append(parts, Link("darwin", "M", nil, "L")...)
+	for _, name := range names {
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return "", err
+		}
+		parts = append(parts, name, string(text))
+	}
+	return digest(parts...), nil
+}
+
+// Key names a library by everything that decides what is in it: sources and
+// flags, MLX's version, the hash of its headers (see HeaderKey), and which
+// compiler it was.
+func Key(mlxVersion, headerHash, compilerIdentity string) string {
+	return digest(Hash(), mlxVersion, headerHash, compilerIdentity)[:20]
+}
+
+func digest(parts ...string) string {
+	h := sha256.New()
+	for _, part := range parts {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }

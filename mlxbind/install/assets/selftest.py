@@ -11,7 +11,7 @@ import traceback
 
 os.set_inheritable(3, False)
 out = os.fdopen(3, "w")
-blas_library, backend = sys.argv[2:4]  # each may be empty: not known
+blas_library, backend, shim, binding_script, *symbols = sys.argv[2:]  # the first three may be empty: not known
 checks = []
 
 
@@ -139,6 +139,26 @@ def blas():
     return path
 
 
+def binding():
+    """Our own library must find MLX by itself, as it does in a process without Python."""
+    import subprocess
+
+    try:
+        done = subprocess.run([sys.executable, "-c", binding_script, shim, blas_library, *symbols], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        require(False, "its process did not end")
+    sys.stderr.write(done.stderr)
+    require(done.returncode >= 0, f"its process was ended by signal {-done.returncode}")
+    require(done.returncode == 0, f"its process ended with {done.returncode}: {done.stderr[-200:]}")
+    said = json.loads(done.stdout.splitlines()[-1])
+    if error := said.get("error"):
+        lacks = error.startswith("OSError") and ("undefined symbol" in error or "ymbol not found" in error)
+        require(False, ("MLX lacks what it was compiled for, " if lacks else "") + error)
+    require(said["mlx"] == mx.__version__, f"it loads MLX {said['mlx']}, and Python loads {mx.__version__}")
+    return f"version {said['abi']} of the boundary, MLX {said['mlx']}"
+
+
 def speed():
     n = 1024
     a = mx.random.normal((n, n))
@@ -159,6 +179,8 @@ if check("import mlx", import_mlx):
     check("quantization", quantization)
     if sys.platform == "linux" and "mlx-cpu" in packages:
         check("blas", blas)
+    if shim:
+        check("binding", binding)
     check("speed", speed)
     check("import mlx_lm", import_mlx_lm)
 say(finished=True)
