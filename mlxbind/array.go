@@ -120,9 +120,13 @@ func (s *Scope) Uint32s(values []uint32, shape ...int) Array { return from(s, va
 func from[T any](s *Scope, values []T, d DType, shape []int) Array {
 	n := 1
 	for _, size := range shape {
+		if size < 0 {
+			n = -1
+			break
+		}
 		n *= size
 	}
-	if n != len(values) || n < 0 {
+	if n != len(values) {
 		s.Fail(fmt.Errorf("make array: %d values do not fill the shape %v", len(values), shape))
 		return Array{}
 	}
@@ -156,15 +160,27 @@ func read[T any](s *Scope, a Array, d DType) ([]T, error) {
 	return out, nil
 }
 
-// Item computes a, which has one element, and returns that.
+// Item computes a, which has one element, and returns that; of a complex one
+// the real part.
 func (s *Scope) Item(a Array) (float64, error) {
-	v, err := s.ReadFloat32s(a)
-	if err != nil {
-		return 0, err
+	in := s.Info(a)
+	if s.err.Load() == nil && in.Size != 1 {
+		s.Fail(fmt.Errorf("read item: the array has %d elements", in.Size))
 	}
-	if len(v) != 1 {
-		err := fmt.Errorf("read item: the array has %d elements", len(v))
-		s.Fail(err)
+	switch in.DType { // what a float32 would round is read as it is
+	case Uint32, Int32, Int64:
+		return item[int64](s, a, Int64)
+	case Uint64:
+		return item[uint64](s, a, Uint64)
+	case Float64:
+		return item[float64](s, a, Float64)
+	}
+	return item[float32](s, a, Float32)
+}
+
+func item[T int64 | uint64 | float32 | float64](s *Scope, a Array, d DType) (float64, error) {
+	v, err := read[T](s, a, d)
+	if err != nil {
 		return 0, err
 	}
 	return float64(v[0]), nil

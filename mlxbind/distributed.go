@@ -2,6 +2,7 @@ package mlxbind
 
 import (
 	"fmt"
+	"strings"
 	"unsafe"
 )
 
@@ -18,6 +19,11 @@ type Group struct {
 // of one.
 func (s *Scope) Join(backend string, strict bool) (*Group, error) {
 	if err := s.Err(); err != nil {
+		return nil, err
+	}
+	if strings.ContainsRune(backend, 0) {
+		err := fmt.Errorf("join: %q is no backend", backend)
+		s.Fail(err)
 		return nil, err
 	}
 	name := text(backend)
@@ -38,7 +44,11 @@ func (s *Scope) Join(backend string, strict bool) (*Group, error) {
 
 // Leave frees the group.
 func (g *Group) Leave(s *Scope) {
-	if g.handle != 0 && !s.rt.isForeign() {
+	if s.rt.isForeign() {
+		s.Fail(ErrWrongThread)
+		return
+	}
+	if g.handle != 0 {
 		s.rt.call(fnLeave, g.handle)
 		g.handle = 0
 	}
@@ -46,7 +56,7 @@ func (g *Group) Leave(s *Scope) {
 
 // AllSum adds a over all processes of the group.
 func (s *Scope) AllSum(a Array, g *Group) Array {
-	if g.handle == 0 {
+	if g == nil || g.handle == 0 {
 		s.Fail(ErrFreed)
 		return Array{}
 	}

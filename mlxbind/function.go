@@ -48,7 +48,8 @@ var errNothing = errors.New("mlx: a function returned no arrays")
 var errBusy = errors.New("mlx: a function is freed while it runs")
 
 // ValueAndGrad returns a function that gives the values of f and then the
-// gradients of the first of them, a scalar, with respect to the inputs argnums.
+// gradients of the first of them, a scalar, with respect to the inputs argnums,
+// in that order; a negative one counts from the last input.
 func (s *Scope) ValueAndGrad(f Func, argnums ...int) *Function {
 	list := sizesOf(argnums)
 	return s.function(fnValueAndGrad, []Func{f}, func(ids []uint64) uintptr {
@@ -77,18 +78,26 @@ func (s *Scope) Checkpoint(f Func) *Function {
 // CustomVJP returns f with a gradient of its own. inputs and outputs are the
 // numbers of arrays that f takes and returns.
 func (s *Scope) CustomVJP(f Func, gradient Gradient, inputs, outputs int) *Function {
-	back := func(s *Scope, all []Array) []Array {
-		if len(all) != inputs+2*outputs {
-			s.Fail(fmt.Errorf("custom gradient: %d arrays instead of %d inputs and twice %d outputs", len(all), inputs, outputs))
+	// MLX itself does not count, and would read what is not there.
+	front := func(s *Scope, in []Array) []Array {
+		if len(in) != inputs {
+			s.Fail(fmt.Errorf("custom gradient: %d inputs instead of %d", len(in), inputs))
 			return nil
 		}
+		out := f(s, in)
+		if s.Err() == nil && len(out) != outputs && len(out) > 0 {
+			s.Fail(fmt.Errorf("custom gradient: %d outputs instead of %d", len(out), outputs))
+		}
+		return out
+	}
+	back := func(s *Scope, all []Array) []Array {
 		out := gradient(s, all[:inputs:inputs], all[inputs:inputs+outputs:inputs+outputs], all[inputs+outputs:])
-		if s.Err() == nil && len(out) != inputs {
+		if s.Err() == nil && len(out) != inputs && len(out) > 0 {
 			s.Fail(fmt.Errorf("custom gradient: %d gradients for %d inputs", len(out), inputs))
 		}
 		return out
 	}
-	return s.function(fnCustomVJP, []Func{f, back}, func(ids []uint64) uintptr {
+	return s.function(fnCustomVJP, []Func{front, back}, func(ids []uint64) uintptr {
 		return s.rt.call(fnCustomVJP, s.rt.back, uintptr(ids[0]), uintptr(ids[1]))
 	})
 }
@@ -165,8 +174,8 @@ func (f *Function) Call1(s *Scope, in ...Array) Array {
 	return out[0]
 }
 
-// Traces is how many times MLX ran the Func: for a compiled function, the
-// number of traces that it keeps.
+// Traces is how many times MLX ran the Func, or its Gradient: for a compiled
+// function, the number of traces that it keeps.
 func (f *Function) Traces() int { return f.traces }
 
 // Free frees f before its Scope ends.

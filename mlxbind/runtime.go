@@ -207,10 +207,13 @@ func (rt *Runtime) free(arrays []Array) error {
 	if len(arrays) == 0 {
 		return nil
 	}
-	if int64(rt.call(fnFree, uintptr(unsafe.Pointer(unsafe.SliceData(arrays))), uintptr(len(arrays)))) != 0 {
-		return fmt.Errorf("free arrays: %w", rt.failure(fnFree))
+	switch int64(rt.call(fnFree, uintptr(unsafe.Pointer(unsafe.SliceData(arrays))), uintptr(len(arrays)))) {
+	case 0:
+		return nil
+	case foreignNumber:
+		return ErrWrongThread
 	}
-	return nil
+	return fmt.Errorf("free arrays: %w", rt.failure(fnFree))
 }
 
 // inUse moves those arrays that are not freed to the front and returns how many

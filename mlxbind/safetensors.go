@@ -1,8 +1,9 @@
 package mlxbind
 
 import (
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"unsafe"
 )
@@ -15,7 +16,8 @@ func (s *Scope) LoadSafetensors(path string) (map[string]Array, error) {
 		return nil, err
 	}
 	if strings.ContainsRune(path, 0) {
-		return nil, errors.New("load safetensors: the path holds a zero byte")
+		s.Fail(fmt.Errorf("load safetensors: the path %q holds a zero byte", path))
+		return nil, s.Err()
 	}
 	name := text(path)
 	file := s.rt.call(fnOpenSafetensors, uintptr(unsafe.Pointer(unsafe.SliceData(name))))
@@ -51,16 +53,16 @@ func (s *Scope) LoadSafetensors(path string) (map[string]Array, error) {
 // size of the file with its header afterwards.
 func (s *Scope) SaveSafetensors(path string, arrays map[string]Array) error {
 	if strings.ContainsRune(path, 0) || !strings.HasSuffix(path, ".safetensors") {
-		return fmt.Errorf("save safetensors: %q is no name for the file", path)
+		s.Fail(fmt.Errorf("save safetensors: %q is no name for the file", path))
 	}
 	var names []byte
 	all := make([]Array, 0, len(arrays))
-	for name, a := range arrays {
+	for _, name := range slices.Sorted(maps.Keys(arrays)) { // equal arrays make equal files
 		if strings.ContainsRune(name, 0) {
-			return fmt.Errorf("save safetensors: the name %q holds a zero byte", name)
+			s.Fail(fmt.Errorf("save safetensors: the name %q holds a zero byte", name))
 		}
 		names = append(names, text(name)...)
-		all = append(all, a)
+		all = append(all, arrays[name])
 	}
 	file := text(path)
 	s.compute(fnSaveSafetensors, uintptr(unsafe.Pointer(unsafe.SliceData(file))), uintptr(unsafe.Pointer(unsafe.SliceData(names))), uintptr(unsafe.Pointer(unsafe.SliceData(all))), uintptr(len(all)))

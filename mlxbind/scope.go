@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
-	"unsafe"
 )
 
 // Scope owns what is made in it: arrays and functions are freed when it ends.
@@ -102,17 +101,19 @@ func (s *Scope) Build(f Func, in ...Array) []Array {
 func (s *Scope) run(f func(*Scope) error) (err error) {
 	before := s.rt.current
 	s.rt.current = s
+	well := false // not after a panic either
 	defer func() {
 		s.rt.current = before
-		if err != nil {
+		if !well {
 			s.kept = nil
 		}
 		err = errors.Join(err, s.end())
 	}()
-	if err := f(s); err != nil {
-		return err
+	if err = f(s); err == nil {
+		err = s.Err()
 	}
-	return s.Err()
+	well = err == nil
+	return err
 }
 
 // end frees what s owns, and hands what it kept to the parent.
@@ -155,7 +156,7 @@ func (s *Scope) own(a Array) {
 // parent: the Scope around a Child, or after a Do the Runtime, until it closes or
 // they are freed by hand.
 func (s *Scope) Keep(arrays ...Array) error {
-	if err := s.Eval(arrays...); err != nil {
+	if err := s.Eval(arrays...); err != nil || len(arrays) == 0 {
 		return err
 	}
 	if s.kept == nil {
@@ -167,11 +168,10 @@ func (s *Scope) Keep(arrays ...Array) error {
 	return nil
 }
 
-// Free frees arrays before their Scope ends, whichever that is.
+// Free frees arrays before their Scope ends, whichever that is, and whatever
+// went wrong in s.
 func (s *Scope) Free(arrays ...Array) {
-	if len(arrays) > 0 {
-		s.number(fnFree, uintptr(unsafe.Pointer(unsafe.SliceData(arrays))), uintptr(len(arrays)))
-	}
+	s.Fail(s.rt.free(arrays))
 }
 
 // array calls a function of the shim that makes an array.

@@ -1,7 +1,7 @@
 // The process around the arrays: its thread, functions over arrays, memory,
 // devices, files, other processes.
+#include <algorithm>
 #include <atomic>
-#include <map>
 #include <memory>
 #include <unordered_map>
 #include <variant>
@@ -15,6 +15,8 @@ namespace mlxd {
 
 static thread_local bool owner = false;
 static std::atomic<bool> opened{false};
+
+static Arrays results;  // of the latest mlxd_call, until they are collected
 
 bool is_owner() noexcept { return owner; }
 
@@ -38,14 +40,21 @@ API i64 mlxd_open(char* err) {
 }
 
 API i64 mlxd_close(char* err) {
-  return answer(err, [] {
-    mx::synchronize();
+  i64 status = answer(err, [] { mx::synchronize(); return 0; });
+  if (status == kForeignNumber) return status;
+  // Whatever was wrong with the work, this thread gives up everything.
+  i64 dropped = answer(err, [] {
+    results.clear();
     drop_all();
     mx::clear_cache();
-    owner = false;
-    opened = false;
+#if MLX_VERSION_NUMERIC >= 32000
+    mx::clear_streams();  // of this thread, which ends
+#endif
     return 0;
   });
+  owner = false;
+  opened = false;
+  return status ? status : dropped;
 }
 
 API i64 mlxd_synchronize(char* err) {
@@ -97,12 +106,13 @@ API Function* mlxd_value_and_grad(char* err, Callback call, u64 f, const i64* ar
     auto g = mx::value_and_grad(from_go(call, f), asked);
     return [g, asked](const Arrays& in) {
       auto [out, gradients] = g(in);
-      // MLX gives them in the order of the inputs.
-      std::map<int, mx::array> of;
-      for (int i : asked) of.emplace(i < 0 ? i + static_cast<int>(in.size()) : i, in[0]);
-      auto next = gradients.begin();
-      for (auto& entry : of) entry.second = *next++;
-      for (int i : asked) out.push_back(of.at(i < 0 ? i + static_cast<int>(in.size()) : i));
+      // MLX sorts them by input.
+      std::vector<int> inputs(asked);
+      for (int& i : inputs)
+        if (i < 0) i += static_cast<int>(in.size());
+      std::vector<int> sorted(inputs);
+      std::sort(sorted.begin(), sorted.end());
+      for (int i : inputs) out.push_back(gradients.at(std::lower_bound(sorted.begin(), sorted.end(), i) - sorted.begin()));
       return out;
     };
   });
@@ -125,12 +135,14 @@ API Function* mlxd_custom_vjp(char* err, Callback call, u64 f, u64 gradient) {
       Arrays all(in);
       all.insert(all.end(), cotangents.begin(), cotangents.end());
       all.insert(all.end(), out.begin(), out.end());
-      return g(all);
+      Arrays gradients = g(all);
+      if (gradients.size() != in.size()) throw std::invalid_argument("a gradient has another number of arrays than its function has inputs");
+      for (size_t i = 0; i < in.size(); i++)
+        if (gradients[i].shape() != in[i].shape()) throw std::invalid_argument("a gradient has another shape than input " + std::to_string(i));
+      return gradients;
     });
   });
 }
-
-static Arrays results;  // of the latest call, until they are collected
 
 // Returns the number of results, which mlxd_results then hands out.
 API i64 mlxd_call(char* err, Function* f, const u64* in, i64 n) {
