@@ -30,6 +30,7 @@ func TestAnyDocument(t *testing.T) {
 	t.Run("train", rapid.MakeCheck(anyDocument(func(w io.Writer, r run.Report, s Style) error { return Train(w, r, s, "python") })))
 	t.Run("setup", rapid.MakeCheck(anyDocument(func(w io.Writer, r install.Report, s Style) error { return Setup(w, nil, r, s) })))
 	t.Run("runs", rapid.MakeCheck(anyDocument(func(w io.Writer, r run.Info, s Style) error { return Runs(w, []run.Info{r, r}, s) })))
+	t.Run("fuse", rapid.MakeCheck(anyDocument(func(w io.Writer, d FuseDocument, s Style) error { return Fuse(w, d, s, "python") })))
 	t.Run("status", rapid.MakeCheck(anyDocument(func(w io.Writer, r run.Progress, s Style) error {
 		_, err := io.WriteString(w, StatusLine(r, s, s.width())+"\n")
 		return err

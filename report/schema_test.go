@@ -37,6 +37,7 @@ var documents = map[string]struct {
 	"snapshot": {probe.SnapshotSchema, "A machine's snapshot", probe.Snapshot{}},
 	"chain":    {ChainSchema, "What doctor --tune, doctor --train and train --auto print with --json: a part that was not reached is absent", Chain{}},
 	"explain":  {ExplainSchema, "What mlxdyno doctor explain --json prints", ExplainDocument{}},
+	"fuse":     {FuseSchema, "What mlxdyno fuse --json prints", FuseDocument{}},
 	"error":    {ErrorSchema, "What any command prints with --json when it could not do its part", Error{}},
 }
 

@@ -75,7 +75,7 @@ itself; 130 interrupted with the state saved.`),
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "say more: passed checks, where values come from")
 	f.StringVar(&a.color, "color", "auto", "auto, always or never")
 	_ = root.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
-	root.AddCommand(a.setupCommand(), a.doctorCommand(), a.tuneCommand(), a.trainCommand(), a.reportCommand(), a.runsCommand(), a.demoCommand(), a.benchCommand(), a.workerCommand())
+	root.AddCommand(a.setupCommand(), a.doctorCommand(), a.tuneCommand(), a.trainCommand(), a.reportCommand(), a.runsCommand(), a.demoCommand(), a.benchCommand(), a.fuseCommand(), a.workerCommand())
 	a.noteStart(root)
 	return root
 }

@@ -10,11 +10,13 @@ import (
 // workerCommand is what the native engine starts: a process of its own for every
 // burst and every stretch of a training. People have no use for it.
 func (a *app) workerCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:    "worker",
 		Short:  "Do one job that comes on standard input",
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		Run:    func(*cobra.Command, []string) { os.Exit(native.Work()) },
 	}
+	cmd.AddCommand(fuseWorkerCommand())
+	return cmd
 }
