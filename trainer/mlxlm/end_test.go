@@ -1,125 +1,15 @@
 package mlxlm_test
 
 import (
-	"bufio"
 	"encoding/json"
-	"errors"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/mlxlm"
-	"github.com/mlxdyno/mlxdyno/trainer/wire"
 )
-
-// When its input ends, a worker leaves at the next step without saving.
-func TestEndOfInput(t *testing.T) {
-	t.Parallel()
-	j := job(t)
-	j.Dir, j.UntilStep = t.TempDir(), 0
-	j.Config.Schedule.Steps = 1_000_000
-	p, err := mlxlm.New(environment(t)).Process(j)
-	if err != nil {
-		t.Fatal(err)
-	}
-	line, err := wire.EncodeJob(j)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), p.Argv[0], p.Argv[1:]...)
-	cmd.Env = p.Env
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	cmd.ExtraFiles = []*os.File{w}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
-	if _, err := stdin.Write(line); err != nil {
-		t.Fatal(err)
-	}
-	var last trainer.Event
-	for events := wire.NewReader(bufio.NewReader(r)); ; {
-		e, err := events.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, ok := e.Payload.(trainer.Step); ok && e.Step == 3 {
-			stdin.Close()
-		}
-		last = e
-	}
-	if d, ok := last.Payload.(trainer.Done); !ok || d.Reason != trainer.DoneStop {
-		t.Errorf("last word: %+v", last)
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
-	}
-	newest := 0
-	refs, err := filepath.Glob(filepath.Join(j.Dir, "checkpoints", "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range refs {
-		newest++
-	}
-	if want := last.Step / 6; newest > want { // saves are due after every fifth step, at the next update
-		t.Errorf("%d checkpoints after %d steps", newest, last.Step)
-	}
-}
-
-func TestFailures(t *testing.T) {
-	for name, tt := range map[string]struct {
-		change func(*trainer.Job)
-		kind   trainer.FailKind
-		code   string
-		says   string
-	}{
-		"not finite": {func(j *trainer.Job) { j.Config.Quality.LearningRate, j.Config.Plan.Accumulation = 1e30, 1 },
-			trainer.FailNonFinite, "nonfinite.loss", "the loss of step"},
-		"no targets": {func(j *trainer.Job) { j.Config.Data.MaxSeqLength = 4 },
-			trainer.FailNonFinite, "nonfinite.no-targets", "no token of the batch of step 1"},
-		"too many layers": {func(j *trainer.Job) { j.Config.Quality.Layers = 4 },
-			trainer.FailConfig, "config.layers", "on 4 blocks are asked for, but the model has 3"},
-		"no such module": {func(j *trainer.Job) { j.Config.Quality.Modules, j.Config.Quality.Layers = "q_proj,self_attn.v_proj", 2 },
-			trainer.FailConfig, "config.lora-modules", "have no module q_proj; they have mlp.down_proj, mlp.gate_proj, mlp.up_proj, self_attn.k_proj, self_attn.o_proj, self_attn.q_proj, self_attn.v_proj"},
-		"too few rows": {func(j *trainer.Job) { j.Config.Plan.Batch = 27 },
-			trainer.FailData, "data.too-few-rows", "27 rows cannot be made of 26"},
-		"no token file": {func(j *trainer.Job) { j.Tokens.Train += "x" },
-			trainer.FailData, "data.tokens", "cannot read token file"},
-		"half an update": {func(j *trainer.Job) { j.UntilStep = 3; j.Dir = os.DevNull },
-			trainer.FailConfig, "config.until-step", "no multiple of 2"},
-		"cannot write": {func(j *trainer.Job) { j.UntilStep = 2; j.Dir = os.DevNull },
-			trainer.FailInternal, "checkpoint.write", "cannot write " + os.DevNull},
-		"no checkpoint": {func(j *trainer.Job) { j.From = &trainer.CheckpointRef{Step: 2, Dir: j.Config.Model.Path} },
-			trainer.FailInternal, "checkpoint.damaged", "cannot read checkpoint"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			j := job(t)
-			tt.change(&j)
-			r, s := run(t, t.Context(), j, nil)
-			expectFailure(t, r, tt.kind, tt.code, tt.says)
-			if n := len(s.Steps); tt.kind == trainer.FailNonFinite && (n == 0 || s.Steps[n-1].Loss.Finite()) {
-				t.Errorf("the step that failed was not told: %d steps", n)
-			}
-		})
-	}
-}
 
 func TestNoMLX(t *testing.T) {
 	t.Parallel()

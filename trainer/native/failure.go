@@ -46,15 +46,24 @@ const otherEngine = "use --engine " + trainer.EngineMLXLM
 
 // describe says in the protocol's words why a job could not go on.
 func describe(err error, c trainer.Config) trainer.Failure {
+	f := words(err, c)
+	if f.Detail == "" {
+		f.Detail = err.Error()
+	}
+	return f
+}
+
+func words(err error, c trainer.Config) trainer.Failure {
 	var (
 		known  *failure
 		mlx    *mlxbind.Error
 		files  *model.Error
 		not    *decoder.Unsupported
 		wrong  *decoder.WeightsError
+		misfit *decoder.MisfitError
 		panics *mlxbind.PanicError
 	)
-	detail := fmt.Sprintf("%v", err)
+	detail := ""
 	switch {
 	case errors.As(err, &known):
 		return known.Failure
@@ -65,7 +74,7 @@ func describe(err error, c trainer.Config) trainer.Failure {
 				if hint == "" {
 					hint = lessMemory(c)
 				}
-				return trainer.Failure{FailKind: trainer.FailOOM, Code: w.code, Text: w.text + ": " + oneLine(mlx.Text), Hint: hint, Detail: detail}
+				return trainer.Failure{FailKind: trainer.FailOOM, Code: w.code, Text: w.text + ": " + oneLine(mlx.Text), Hint: hint}
 			}
 		}
 	case errors.As(err, &files):
@@ -74,6 +83,12 @@ func describe(err error, c trainer.Config) trainer.Failure {
 		return trainer.Failure{FailKind: trainer.FailConfig, Code: "model.unsupported", Text: "the native engine cannot train " + not.Reason, Hint: otherEngine}
 	case errors.As(err, &wrong):
 		return trainer.Failure{FailKind: trainer.FailConfig, Code: "model.weights-mismatch", Text: wrong.Error(), Hint: "download the model again, for instance with `hf download NAME --local-dir DIR`"}
+	case errors.As(err, &misfit):
+		code, hint := "config.layers", "use --num-layers -1 for all of them"
+		if misfit.What == "modules" {
+			code, hint = "config.lora-modules", "choose --lora-modules among these, or drop it for all of them"
+		}
+		return trainer.Failure{FailKind: trainer.FailConfig, Code: code, Text: misfit.Text, Hint: hint}
 	case errors.Is(err, decoder.ErrQuantized):
 		return trainer.Failure{FailKind: trainer.FailConfig, Code: "config.already-quantized", Text: err.Error() + ", it cannot be quantized at load", Hint: "drop --quantize, or give --model the original weights"}
 	case errors.As(err, &panics):

@@ -251,12 +251,16 @@ func describeFiles(dir string) ([]checkpoint.File, error) {
 // readCheckpoint puts adapters, optimizer and random numbers back.
 func (t *training) readCheckpoint(dir string) (saved, error) {
 	var state saved
-	b, err := os.ReadFile(filepath.Join(dir, stateFile))
+	m, err := checkpoint.Read(dir)
 	if err != nil {
 		return state, damaged(dir, err)
 	}
-	if m, err := checkpoint.Read(dir); err == nil && m.Engine != Name {
+	if m.Engine != Name {
 		return state, mismatch(dir, "the engine "+m.Engine+" made it")
+	}
+	b, err := os.ReadFile(filepath.Join(dir, stateFile))
+	if err != nil {
+		return state, damaged(dir, err)
 	}
 	if err := json.Unmarshal(b, &state); err != nil {
 		return state, damaged(dir, err)
@@ -265,10 +269,16 @@ func (t *training) readCheckpoint(dir string) (saved, error) {
 	if l.adapters, err = t.readArrays(dir, adaptersFile, l.model.AdapterNames(), l.adapters, "its adapters are not those of this configuration"); err != nil {
 		return state, err
 	}
-	if names := l.optimizer.Names(l.model.AdapterNames()); len(names) > 0 {
-		if l.state, err = t.readArrays(dir, optimizerFile, names, l.state, "its optimizer is another one than this configuration's"); err != nil {
+	const differs = "its optimizer is another one than this configuration's"
+	names := l.optimizer.Names(l.model.AdapterNames())
+	kept := slices.ContainsFunc(m.Files, func(f checkpoint.File) bool { return f.Name == optimizerFile })
+	switch {
+	case len(names) > 0:
+		if l.state, err = t.readArrays(dir, optimizerFile, names, l.state, differs); err != nil {
 			return state, err
 		}
+	case kept:
+		return state, mismatch(dir, differs)
 	}
 	t.s.Free(l.key)
 	l.key = t.s.Uint32s(state.Key[:], 2)

@@ -224,7 +224,7 @@ func (w *process) load(s *mlxbind.Scope, ready trainer.Ready) (*training, error)
 // open opens the token files.
 func (t *training) open() (err error) {
 	broken := func(err error) error {
-		return fail(trainer.FailData, "data.tokens", "start again: it will be made anew", "%v", err)
+		return fail(trainer.FailData, "data.tokens", "start again: it will be made anew", "cannot %v", err)
 	}
 	if t.rows, err = data.OpenRows(t.job.Tokens.Train); err != nil {
 		return broken(err)

@@ -26,6 +26,14 @@ type LoRA struct {
 	Seed    uint64
 }
 
+// MisfitError is a LoRA for which a model has no place.
+type MisfitError struct {
+	What string // layers or modules
+	Text string
+}
+
+func (e *MisfitError) Error() string { return e.Text }
+
 // AddAdapters puts adapters on the model and returns their first values, A and B
 // of each in the order of m.Adapters, and the key of random numbers that follows.
 //
@@ -36,7 +44,7 @@ type LoRA struct {
 // one key.
 func (m *Model) AddAdapters(s *mlxbind.Scope, o LoRA) (values []mlxbind.Array, key mlxbind.Array, err error) {
 	if o.Layers > m.Spec.Layers {
-		return nil, key, fmt.Errorf("adapters on %d blocks are asked for, but the model has %d", o.Layers, m.Spec.Layers)
+		return nil, key, &MisfitError{"layers", fmt.Sprintf("adapters on %d blocks are asked for, but the model has %d", o.Layers, m.Spec.Layers)}
 	}
 	if err := m.knows(o.Modules); err != nil {
 		return nil, key, err
@@ -85,7 +93,8 @@ func (m *Model) knows(modules []string) error {
 	}
 	for _, name := range modules {
 		if !slices.Contains(have, name) {
-			return fmt.Errorf("no block has a linear module %q; there are %s", name, strings.Join(have, ", "))
+			slices.Sort(have)
+			return &MisfitError{"modules", fmt.Sprintf("blocks have no module %s; they have %s", name, strings.Join(have, ", "))}
 		}
 	}
 	return nil

@@ -302,7 +302,10 @@ func (m *Model) checkpointed(s *mlxbind.Scope, l *layer, h mlxbind.Array, p para
 	in = append(in, p.keys...)
 	n := len(p.arrays)
 	f := s.Checkpoint(func(s *mlxbind.Scope, in []mlxbind.Array) []mlxbind.Array {
-		p := params{first: p.first, arrays: in[1 : 1+n], keys: in[1+n:]}
+		p := params{first: p.first, arrays: in[1 : 1+n]}
+		for _, key := range in[1+n:] {
+			p.keys = append(p.keys, s.StopGradient(key)) // MLX asks for one, and random bits have none
+		}
 		return []mlxbind.Array{m.block(s, l, in[0], p, seen, nil)}
 	})
 	return f.Call1(s, in...)

@@ -1,0 +1,55 @@
+package conformance
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mlxdyno/mlxdyno/trainer"
+)
+
+// shapes runs exact shapes, under limits.
+func (s suite) shapes(t *testing.T) {
+	t.Parallel()
+	j := s.job()
+	j.Shapes = []trainer.Shape{{Batch: 1, Width: 33, Steps: 2}, {Batch: 3, Width: 70, Steps: 1}, {Batch: 30, Width: 17, Steps: 1}}
+	j.UntilStep = 0
+	j.Config.Plan.CacheLimit, j.Config.Plan.MemoryLimit = trainer.LimitOf(20_000_000), trainer.LimitOf(5_000_000_000)
+	r, sum := s.finish(t, j)
+	want := []trainer.Shape{{Batch: 1, Width: 33}, {Batch: 1, Width: 33}, {Batch: 3, Width: 70}, {Batch: 30, Width: 17}}
+	var got []trainer.Shape
+	for _, r := range sum.Steps {
+		got = append(got, r.Shape)
+		if r.Tokens != r.Shape.Positions() || r.Supervised != r.Shape.Positions() {
+			t.Errorf("%+v: %d tokens, %d supervised", r.Shape, r.Tokens, r.Supervised)
+		}
+		if c := r.Memory.Cache.Or(-1); c <= 0 || c > 20_000_000 {
+			t.Errorf("%+v: %d bytes cached", r.Shape, c)
+		}
+	}
+	if d := cmp.Diff(want, got); d != "" || r.Done.Reason != trainer.DoneSteps {
+		t.Errorf("%s:\n%s", r.Done.Reason, d)
+	}
+	if sum.Ready.CacheLimit != trainer.Some[int64](20_000_000) || sum.Ready.MemoryLimit != trainer.Some[int64](5_000_000_000) {
+		t.Errorf("limits: %+v", sum.Ready)
+	}
+}
+
+// budget ends in time, and quantizes what it can.
+func (s suite) budget(t *testing.T) {
+	t.Parallel()
+	j := s.job()
+	j.UntilStep, j.Budget = 0, time.Millisecond
+	j.Config.Model.Quantize = 4
+	r, sum := s.finish(t, j)
+	if r.Done.Reason != trainer.DoneBudget || len(sum.Steps) == 0 {
+		t.Errorf("%s after %d steps", r.Done.Reason, len(sum.Steps))
+	}
+	if sum.Ready.QuantizedModules == 0 || sum.Ready.QuantizedModules >= sum.Ready.LinearModules {
+		t.Errorf("%d of %d modules are quantized", sum.Ready.QuantizedModules, sum.Ready.LinearModules)
+	}
+	if len(sum.Warns) != 1 || sum.Warns[0].Code != "model.not-quantized" {
+		t.Errorf("warnings: %v", sum.Warns)
+	}
+}
