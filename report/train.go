@@ -59,19 +59,21 @@ func (p *page) outcome(r run.Report) {
 		parts = append(parts, grouped(r.Totals.Tokens)+" tokens")
 	}
 	p.marked("mlxdyno train: ", strong, state.tone, strings.Join(parts, " · "))
-	p.text(2, faint, joined(" · ", r.Dir, deviceOf(r.Identity), versionsOf(r.Identity)))
+	p.text(2, faint, joined(" · ", r.Dir, deviceOf(r.Identity), trainedBy(r)))
 }
 
 func deviceOf(id run.Identity) string { return joined(" ", id.Device.Kind, id.Device.Name) }
 
-func versionsOf(id run.Identity) string {
-	var parts []string
-	for _, name := range []string{"mlx", "mlx-lm"} {
-		if v := id.Versions[name]; v != "" {
-			parts = append(parts, name+" "+v)
-		}
+// trainedBy names the engine, and the versions of what it computes with.
+func trainedBy(r run.Report) string {
+	mlx := "mlx " + r.Identity.Versions["mlx"]
+	if r.Identity.Versions["mlx"] == "" {
+		mlx = ""
 	}
-	return strings.Join(parts, ", ")
+	if r.Config.Engine == trainer.EngineMLXLM {
+		return joined(", ", joined(" ", trainer.EngineMLXLM, r.Identity.Versions["mlx-lm"]), mlx)
+	}
+	return joined(", ", r.Config.Engine+" engine", mlx)
 }
 
 func (p *page) failure(f *run.Failure) {

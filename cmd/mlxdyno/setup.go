@@ -19,6 +19,8 @@ func (a *app) setupCommand() *cobra.Command {
 Makes a managed Python environment with pinned versions of MLX (Metal on Apple
 silicon, CUDA where an NVIDIA driver answers, else CPU) and mlx-lm, and tests it.
 On a Linux CPU it adds OpenBLAS, which makes MLX about ten times faster there.
+The binding to MLX is compiled with the C++ compiler of this machine (GCC 11,
+clang 14 or later; on a Mac: xcode-select --install).
 
 It lives in MLXDYNO_HOME, or in the user's data directory when that is not set.
 A second run finds it ready and does nothing; a run that was cut off is repaired
