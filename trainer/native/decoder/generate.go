@@ -2,6 +2,7 @@ package decoder
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/mlxdyno/mlxdyno/mlxbind"
 )
@@ -18,6 +19,11 @@ func (c *keyValues) length() int {
 		return 0
 	}
 	return c.positions
+}
+
+// clone is a keyValues that can be extended while c stays as it is.
+func (c *keyValues) clone() *keyValues {
+	return &keyValues{c.positions, slices.Clone(c.keys), slices.Clone(c.values)}
 }
 
 // extend adds those of new positions of a layer and returns all.
@@ -48,37 +54,41 @@ func (m *Model) Generate(s *mlxbind.Scope, prompt []int32, adapters []mlxbind.Ar
 		stops[t] = true
 	}
 	cache := &keyValues{keys: make([]mlxbind.Array, m.Spec.Layers), values: make([]mlxbind.Array, m.Spec.Layers)}
-	defer func() { s.Free(append(cache.keys, cache.values...)...) }()
-	key := s.RandomKey(o.Seed)
+	var key mlxbind.Array
+	if o.Temperature > 0 {
+		key = s.RandomKey(o.Seed)
+	}
+	held := func() []mlxbind.Array { // from one token to the next
+		return slices.DeleteFunc(slices.Concat(cache.keys, cache.values, []mlxbind.Array{key}), mlxbind.Array.IsNone)
+	}
+	defer func() { s.Free(held()...) }()
 	var out []int32
 	for next := prompt; len(out) < n; {
 		var token int32
 		err := s.Child(func(c *mlxbind.Scope) error {
-			old := append(append([]mlxbind.Array{}, cache.keys...), cache.values...)
-			logits := m.Logits(c, c.Int32s(next, 1, len(next)), adapters, Pass{cache: cache})
+			longer, following := cache.clone(), key
+			logits := m.Logits(c, c.Int32s(next, 1, len(next)), adapters, Pass{cache: longer})
 			last := c.Slice(logits, 1, len(next)-1, len(next))
-			var use mlxbind.Array
-			choice := c.ArgMax(last, -1, false)
+			var choice mlxbind.Array
 			if o.Temperature > 0 {
-				key, use = c.SplitKey(key)
+				var use mlxbind.Array
+				following, use = c.SplitKey(key)
 				choice = c.Categorical(use, c.DivN(c.AsType(last, mlxbind.Float32), o.Temperature), -1)
-				if err := c.Keep(key); err != nil {
-					return err
-				}
-			}
-			if err := c.Keep(append(append([]mlxbind.Array{}, cache.keys...), cache.values...)...); err != nil {
-				return err
+			} else {
+				choice = c.ArgMax(last, -1, false)
 			}
 			got, err := c.ReadInt32s(choice)
 			if err != nil {
 				return err
 			}
-			if cache.positions > 0 {
-				c.Free(old...)
+			old := held()
+			longer.positions += len(next)
+			cache, key, token = longer, following, got[0]
+			if err := c.Keep(held()...); err != nil {
+				return err
 			}
-			cache.positions += len(next)
-			token = got[0]
-			return nil
+			c.Free(old...)
+			return c.Err()
 		})
 		if err != nil {
 			return out, fmt.Errorf("generate token %d: %w", len(out)+1, err)
