@@ -207,7 +207,7 @@ func ReadSpec(f *model.Facts) (*Spec, error) {
 	if err := family(&c, s); err != nil {
 		return nil, err
 	}
-	return s, nil
+	return s, s.check()
 }
 
 // oneRope gives every layer the same rotary embedding.

@@ -295,16 +295,23 @@ func (m *Model) Logits(s *mlxbind.Scope, tokens mlxbind.Array, adapters []mlxbin
 }
 
 // checkpointed is block, computed again in the backward pass. All that varies
-// or has a gradient goes in as an argument, keys of dropout too: drawn again
-// they give the same masks.
+// or has a gradient goes in as an argument, and so does what must live until
+// then: keys of dropout, which drawn from again give the same masks, and the mask
+// of attention, which would be freed with the Scope of the forward pass.
 func (m *Model) checkpointed(s *mlxbind.Scope, l *layer, h mlxbind.Array, p params, seen mask) mlxbind.Array {
 	in := append([]mlxbind.Array{h}, p.arrays...)
 	in = append(in, p.keys...)
-	n := len(p.arrays)
+	if !seen.array.IsNone() {
+		in = append(in, seen.array)
+	}
+	arrays, keys := 1+len(p.arrays), 1+len(p.arrays)+len(p.keys)
 	f := s.Checkpoint(func(s *mlxbind.Scope, in []mlxbind.Array) []mlxbind.Array {
-		p := params{first: p.first, arrays: in[1 : 1+n]}
-		for _, key := range in[1+n:] {
+		p, seen := params{first: p.first, arrays: in[1:arrays]}, seen
+		for _, key := range in[arrays:keys] {
 			p.keys = append(p.keys, s.StopGradient(key)) // MLX asks for one, and random bits have none
+		}
+		if len(in) > keys {
+			seen.array = s.StopGradient(in[keys])
 		}
 		return []mlxbind.Array{m.block(s, l, in[0], p, seen, nil)}
 	})

@@ -255,11 +255,22 @@ func (a *assembly) take(name string) mlxbind.Array {
 	return w
 }
 
+// has checks shape and type of what was taken; name is for the words.
+func (a *assembly) has(name string, w mlxbind.Array, packed bool, shape ...int) {
+	if w.IsNone() {
+		return
+	}
+	switch info := a.s.Info(w); {
+	case !slices.Equal(info.Shape, shape):
+		a.wrong = append(a.wrong, fmt.Sprintf("%s has the shape %v instead of %v", name, info.Shape, shape))
+	case packed != (info.DType == mlxbind.Uint32) || !packed && !info.DType.IsFloat():
+		a.wrong = append(a.wrong, fmt.Sprintf("%s has the type %v", name, info.DType))
+	}
+}
+
 func (a *assembly) vector(name string, size int) mlxbind.Array {
 	w := a.take(name + ".weight")
-	if !w.IsNone() && !slices.Equal(a.s.Shape(w), []int{size}) {
-		a.wrong = append(a.wrong, fmt.Sprintf("%s has the shape %v instead of [%d]", name, a.s.Shape(w), size))
-	}
+	a.has(name, w, false, size)
 	return w
 }
 
@@ -270,7 +281,6 @@ func (a *assembly) linear(name string, in, out int, bias bool) *linear {
 		return nil
 	}
 	a.m.Linear++
-	want := []int{out, in}
 	if _, packed := a.weights[name+".scales"]; packed {
 		a.m.Quantized++
 		l.packed.Weight = w
@@ -281,15 +291,18 @@ func (a *assembly) linear(name string, in, out int, bias bool) *linear {
 			l.packed.Group = in / shape[1]
 			l.packed.Bits = a.s.Shape(w)[1] * 32 / in
 		}
-		want = []int{out, in * l.packed.Bits / 32}
+		a.has(name, w, true, out, in*l.packed.Bits/32)
+		if l.packed.Group > 0 {
+			a.has(name+".scales", l.packed.Scales, false, out, in/l.packed.Group)
+			a.has(name+".biases", l.packed.Biases, false, out, in/l.packed.Group)
+		}
 	} else {
 		l.weight = w
-	}
-	if got := a.s.Shape(w); !slices.Equal(got, want) {
-		a.wrong = append(a.wrong, fmt.Sprintf("%s has the shape %v instead of %v", name, got, want))
+		a.has(name, w, false, out, in)
 	}
 	if bias {
 		l.bias = a.take(name + ".bias")
+		a.has(name+".bias", l.bias, false, out)
 	}
 	return l
 }
