@@ -18,7 +18,7 @@ func TestFlat(t *testing.T) {
 		steps, warm int
 		change      func(*trainer.Job)
 	}{
-		"eager": {1000, 20, func(*trainer.Job) {}},
+		"eager": {1000, 20, func(j *trainer.Job) { j.Config.Plan.Batch = 1 }},
 		"everything": {100, 20, func(j *trainer.Job) {
 			j.Config.Model.Quantize, j.Config.Model.GroupSize, j.Config.Plan.Checkpointing, j.Config.Plan.Accumulation = 4, 32, true, 3
 			j.Config.Quality.Dropout, j.Config.Quality.Optimizer, j.Config.Quality.GradClip = 0.1, "adamw", 0.1
