@@ -285,7 +285,12 @@ API u64 mlxd_view(char* err, u64 a, i64 d) {
 }
 
 API u64 mlxd_reshape(char* err, u64 a, const i64* sizes, i64 dims) {
-  return make(err, [&] { return mx::reshape(at(a), shape(sizes, dims)); });
+  return make(err, [&] {
+    mx::Shape s = shape(sizes, dims);
+    for (int n : s)
+      if (n < -1) throw std::invalid_argument("a size below -1");  // MLX takes two of them for a positive number
+    return mx::reshape(at(a), s);
+  });
 }
 
 API u64 mlxd_broadcast_to(char* err, u64 a, const i64* sizes, i64 dims) {
@@ -372,10 +377,15 @@ API u64 mlxd_cross_entropy(char* err, u64 logits, u64 targets) {
   });
 }
 
+static int positive(i64 v) {
+  if (v <= 0) throw std::invalid_argument("groups and bits are above 0");  // MLX divides by them
+  return narrow(v);
+}
+
 // Quantization. out: weight, scales, biases.
 API i64 mlxd_quantize(char* err, u64 w, i64 group, i64 bits, u64* out) {
   return answer(err, [&] {
-    Arrays parts = mx::quantize(at(w), narrow(group), narrow(bits));
+    Arrays parts = mx::quantize(at(w), positive(group), positive(bits));
     if (parts.size() != 3) throw std::runtime_error("quantize made " + std::to_string(parts.size()) + " arrays instead of 3");
     for (int i = 0; i < 3; i++) out[i] = keep(std::move(parts[i]));
     return 3;
@@ -383,12 +393,12 @@ API i64 mlxd_quantize(char* err, u64 w, i64 group, i64 bits, u64* out) {
 }
 
 API u64 mlxd_dequantize(char* err, u64 w, u64 scales, u64 biases, i64 group, i64 bits) {
-  return make(err, [&] { return mx::dequantize(at(w), at(scales), maybe(biases), narrow(group), narrow(bits)); });
+  return make(err, [&] { return mx::dequantize(at(w), at(scales), maybe(biases), positive(group), positive(bits)); });
 }
 
 API u64 mlxd_quantized_matmul(char* err, u64 x, u64 w, u64 scales, u64 biases, i64 transpose, i64 group, i64 bits) {
   return make(err, [&] {
-    return mx::quantized_matmul(at(x), at(w), at(scales), maybe(biases), transpose != 0, narrow(group), narrow(bits));
+    return mx::quantized_matmul(at(x), at(w), at(scales), maybe(biases), transpose != 0, positive(group), positive(bits));
   });
 }
 
