@@ -3,10 +3,13 @@ package check
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/mlxdyno/mlxdyno/probe"
 	"github.com/mlxdyno/mlxdyno/probe/leak"
+	"github.com/mlxdyno/mlxdyno/probe/model"
 	"github.com/mlxdyno/mlxdyno/trainer"
 )
 
@@ -55,24 +58,93 @@ var burstLeak = Check{
 	},
 }
 
-// attribute names what has the size of the leak, to 1 %.
+// tensor is something whose float32 copy may have been kept.
+type tensor struct {
+	bytes int64
+	what  string
+}
+
+// attribute names everything that has the size of the leak: to the byte if
+// anything has, else to 1 %. What is kept once an update shows as a fraction of
+// it in every step.
 func (in Input) attribute(bytes float64) string {
-	near := func(n int64) bool { return n > 0 && math.Abs(bytes/float64(n)-1) <= 0.01 }
-	if in.Burst != nil && in.Burst.Summary.Ready != nil && near(4*in.Burst.Summary.Ready.Trainable) {
-		return "all adapter gradients"
+	all := in.suspects()
+	update := in.config().Plan.Accumulation
+	for _, tolerance := range []float64{0, 0.01} {
+		for _, once := range []struct {
+			steps int
+			says  string
+		}{{1, ""}, {update, fmt.Sprintf(", kept once an update of %d steps", update)}} {
+			var found []string
+			for _, t := range all {
+				n := float64(t.bytes) / float64(max(once.steps, 1))
+				if n > 0 && math.Abs(bytes/n-1) <= tolerance {
+					found = append(found, t.what)
+				}
+			}
+			if len(found) > 0 {
+				return strings.Join(found, ", or of ") + once.says
+			}
+		}
+	}
+	return ""
+}
+
+// suspects lists what is known of the model and the burst, the likeliest first.
+func (in Input) suspects() []tensor {
+	var out []tensor
+	if in.Burst != nil && in.Burst.Summary.Ready != nil {
+		out = append(out, tensor{4 * in.Burst.Summary.Ready.Trainable, "all adapter gradients"})
 	}
 	m := in.Snapshot.Model
 	if m == nil || m.Facts == nil {
-		return ""
+		return out
 	}
 	f := m.Facts
-	switch {
-	case near(4 * f.HeadParameters()):
-		return "one float32 gradient of the output head"
-	case near(4 * f.Parameters):
-		return "one float32 gradient of every parameter"
-	case in.Burst != nil && len(in.Burst.Summary.Steps) > 0 && near(4*in.Burst.Summary.Steps[0].Shape.Positions()*int64(f.Vocab)):
-		return "one float32 array of logits"
+	out = append(out, tensor{4 * f.HeadParameters(), "one float32 gradient of the output head"},
+		tensor{4 * f.Parameters, "one float32 gradient of every parameter"})
+	if in.Burst != nil && len(in.Burst.Summary.Steps) > 0 {
+		out = append(out, tensor{4 * in.Burst.Summary.Steps[0].Shape.Positions() * int64(f.Vocab), "one float32 array of logits"})
 	}
-	return ""
+	return append(out, in.adapterGradients(f)...)
+}
+
+// adapterGradients are those of A and B of every adapted module. Blocks are
+// alike, so that most come once a block: such are named together.
+func (in Input) adapterGradients(f *model.Facts) []tensor {
+	q := in.config().Quality
+	type kind struct {
+		bytes int64
+		name  string // inside a block
+	}
+	var order []kind
+	names := map[kind][]string{}
+	for _, m := range f.LinearModules(q.Layers) {
+		within := m.Name
+		if _, rest, ok := strings.Cut(m.Name, fmt.Sprintf(".%d.", m.Block)); ok {
+			within = rest
+		}
+		if wanted := q.ModuleNames(); len(wanted) > 0 && !slices.Contains(wanted, within) {
+			continue
+		}
+		for _, side := range []struct {
+			name  string
+			width int
+		}{{".lora_a", m.In}, {".lora_b", m.Out}} {
+			k := kind{4 * int64(m.Experts) * int64(side.width) * int64(q.Rank), within + side.name}
+			if names[k] == nil {
+				order = append(order, k)
+			}
+			names[k] = append(names[k], m.Name+side.name)
+		}
+	}
+	var out []tensor
+	for _, k := range order {
+		what := "one float32 gradient of " + names[k][0]
+		if n := len(names[k]); n > 1 {
+			what = fmt.Sprintf("one float32 gradient of %s in one of %d blocks", k.name, n)
+		}
+		out = append(out, tensor{k.bytes, what})
+	}
+	return out
 }
