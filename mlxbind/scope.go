@@ -89,6 +89,9 @@ func (s *Scope) Build(f Func, in ...Array) []Array {
 		for _, a := range in { // still the caller's
 			delete(c.kept, a)
 		}
+		// A gradient of the results runs the functions that made them.
+		s.functions = append(s.functions, c.functions...)
+		c.functions = nil
 		return nil
 	}))
 	if s.err.Load() != nil {
