@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -60,6 +61,8 @@ var Knobs = []Knob{
 	integer("grad-accumulation-steps", "grad_accumulation_steps", "steps", "Steps to one optimizer update", func(c *Config) *int { return &c.Plan.Accumulation }),
 	toggle("grad-checkpoint", "grad_checkpoint", "Recompute activations in the backward pass: less memory, more time", func(c *Config) *bool { return &c.Plan.Checkpointing }),
 	text("compile", "", "Compile the step; auto compiles on a GPU only", func(c *Config) *string { return &c.Plan.Compile }, "auto", "on", "off"),
+	automatic("matmul", "Multiply with a quantized base as it is packed, or with dense matrices made of it; auto takes what is faster on this kind of machine", func(c *Config) *string { return &c.Plan.Matmul }, MatmulQuantized, MatmulDequantized),
+	automatic("low-rank", "Compute the low-rank path in the activations' dtype, from float32 masters, or in float32; auto takes what is faster", func(c *Config) *string { return &c.Plan.LowRank }, LowRankActivation, LowRankFloat32),
 	limit("memory-limit", "", "MLX's memory limit, a guideline above which it waits and drops its cache", func(c *Config) *Limit { return &c.Plan.MemoryLimit }),
 	limit("cache-limit", "", "Freed memory that MLX may keep; default clears it every step, as mlx-lm does", func(c *Config) *Limit { return &c.Plan.CacheLimit }),
 	limit("wired-limit", "", "Memory that macOS must not page out; default is mlx-lm's choice", func(c *Config) *Limit { return &c.Plan.WiredLimit }),
@@ -125,6 +128,25 @@ func (s Settings) Origin(name string) Origin {
 }
 
 func quality(k Knob) Knob { k.Quality = true; return k }
+
+// automaticValue leaves a choice to the engine. In a Config it is the empty
+// string, so that configurations from before there was a choice keep their key.
+const automaticValue = "auto"
+
+func automatic(name, doc string, at func(*Config) *string, choices ...string) Knob {
+	k := text(name, "", doc, at, append([]string{automaticValue}, choices...)...)
+	set := k.Set
+	k.Get = func(c *Config) string { return cmp.Or(*at(c), automaticValue) }
+	k.Set = func(c *Config, s string) error {
+		if s == automaticValue {
+			*at(c) = ""
+			return nil
+		}
+		return set(c, s)
+	}
+	k.YAMLValue = func(c *Config) any { return k.Get(c) }
+	return k
+}
 
 func text(name, key, doc string, at func(*Config) *string, choices ...string) Knob {
 	return Knob{Name: name, MLXLMKey: key, Doc: doc, Choices: choices,

@@ -117,7 +117,7 @@ func (a *app) benchCase(ctx context.Context, env install.Env, o benchOptions, bi
 	c := &settings.Config
 	c.Model.Path, c.Data.Path = model, text
 	c.Plan.Batch, c.Quality.Rank, c.Data.MaxSeqLength = o.batch, o.rank, o.length+1
-	for _, set := range o.sets {
+	for _, set := range o.sets { // for both
 		name, value, _ := strings.Cut(set, "=")
 		if err := settings.Set(name, value, trainer.FromFlag); err != nil {
 			return row, usagef("--set %v", err)

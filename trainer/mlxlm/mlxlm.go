@@ -59,7 +59,9 @@ func (*Engine) Capabilities(context.Context) (trainer.Capabilities, error) {
 func capabilities() trainer.Capabilities {
 	c := trainer.Capabilities{ExactResume: true, Shapes: true}
 	for _, k := range trainer.Knobs {
-		if k.Name != "grad-clip" {
+		switch k.Name {
+		case "grad-clip", "matmul", "low-rank":
+		default:
 			c.Knobs = append(c.Knobs, k.Name)
 		}
 	}

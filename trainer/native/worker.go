@@ -183,6 +183,7 @@ func (w *process) load(s *mlxbind.Scope, ready trainer.Ready) (*training, error)
 	if err != nil {
 		return nil, err
 	}
+	m.Forms = forms(c.Plan, w.said.Device.Kind, c.Parity)
 	l, err := newLearner(s, m, c, learnerOptions{
 		parity: c.Parity, fusedLoss: w.said.Device.Kind != "cpu" && w.rt.HasCrossEntropy(), accumulation: c.Plan.Accumulation,
 		checkpoint: c.Plan.Checkpointing, clip: c.Quality.GradClip, compile: w.said.Compiled,

@@ -41,10 +41,10 @@ func (r ropeForm) build(s *mlxbind.Scope) mlxbind.RoPE {
 }
 
 // apply is y = x·Wᵀ + b.
-func (l *linear) apply(s *mlxbind.Scope, x mlxbind.Array) mlxbind.Array {
+func (l *linear) apply(s *mlxbind.Scope, x mlxbind.Array, o Forms) mlxbind.Array {
 	switch {
 	case l.isPacked():
-		y := s.QuantizedMatMul(x, l.packed, true)
+		y := l.unpacked(s, x, o)
 		if !l.bias.IsNone() {
 			y = s.Add(y, l.bias)
 		}
@@ -57,7 +57,7 @@ func (l *linear) apply(s *mlxbind.Scope, x mlxbind.Array) mlxbind.Array {
 
 // linear is l with its adapter, if it has one.
 func (m *Model) linear(s *mlxbind.Scope, l *linear, x mlxbind.Array, p params) mlxbind.Array {
-	y := l.apply(s, x)
+	y := l.apply(s, x, m.Forms)
 	i, ok := m.lora[l.name]
 	if !ok || p.arrays == nil {
 		return y
@@ -67,6 +67,9 @@ func (m *Model) linear(s *mlxbind.Scope, l *linear, x mlxbind.Array, p params) m
 	if !key.IsNone() {
 		keep := 1 - m.dropout
 		in = s.MulN(s.Mul(s.Bernoulli(key, keep, s.Shape(x)...), x), 1/keep)
+	}
+	if m.Forms.LowRankInHalf {
+		a, b = s.AsType(a, s.DTypeOf(x)), s.AsType(b, s.DTypeOf(x))
 	}
 	z := s.MatMul(s.MatMul(in, a), b)
 	return s.Add(y, s.AsType(s.MulN(z, m.scale), s.DTypeOf(x)))
@@ -287,7 +290,7 @@ func (m *Model) Logits(s *mlxbind.Scope, tokens mlxbind.Array, adapters []mlxbin
 	if out == nil {
 		out = &linear{weight: m.embed.weight, packed: m.embed.packed}
 	}
-	logits := out.apply(s, h)
+	logits := out.apply(s, h, m.Forms)
 	if c := m.Spec.LogitCap; c > 0 {
 		logits = s.MulN(s.Tanh(s.DivN(logits, c)), c)
 	}

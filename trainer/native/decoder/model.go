@@ -48,6 +48,7 @@ func (l *layer) linears() []*linear {
 type Model struct {
 	Spec  *Spec
 	Facts *model.Facts
+	Forms Forms
 
 	embed  linear
 	head   *linear // nil: the embedding
