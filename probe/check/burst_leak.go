@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -109,16 +110,16 @@ func (in Input) suspects() []tensor {
 	return append(out, in.adapterGradients(f)...)
 }
 
-// adapterGradients are those of A and B of every adapted module. Blocks are
-// alike, so that most come once a block: such are named together.
+// adapterGradients are those of A and B of every adapted module. Those of one
+// size are named together, and once for all blocks that have them.
 func (in Input) adapterGradients(f *model.Facts) []tensor {
 	q := in.config().Quality
-	type kind struct {
+	type side struct {
 		bytes int64
 		name  string // inside a block
 	}
-	var order []kind
-	names := map[kind][]string{}
+	names := map[side][]string{}
+	var sides []side
 	for _, m := range f.LinearModules(q.Layers) {
 		within := m.Name
 		if _, rest, ok := strings.Cut(m.Name, fmt.Sprintf(".%d.", m.Block)); ok {
@@ -127,24 +128,48 @@ func (in Input) adapterGradients(f *model.Facts) []tensor {
 		if wanted := q.ModuleNames(); len(wanted) > 0 && !slices.Contains(wanted, within) {
 			continue
 		}
-		for _, side := range []struct {
-			name  string
-			width int
-		}{{".lora_a", m.In}, {".lora_b", m.Out}} {
-			k := kind{4 * int64(m.Experts) * int64(side.width) * int64(q.Rank), within + side.name}
+		for name, width := range map[string]int{".lora_a": m.In, ".lora_b": m.Out} {
+			k := side{4 * int64(m.Experts) * int64(width) * int64(q.Rank), within + name}
 			if names[k] == nil {
-				order = append(order, k)
+				sides = append(sides, k)
 			}
-			names[k] = append(names[k], m.Name+side.name)
+			names[k] = append(names[k], m.Name+name)
 		}
+	}
+	slices.SortFunc(sides, func(a, b side) int { return cmp.Or(cmp.Compare(a.bytes, b.bytes), cmp.Compare(a.name, b.name)) })
+	type group struct {
+		bytes  int64
+		blocks int
+	}
+	groups := map[group][]string{}
+	var order []group
+	for _, k := range sides {
+		g := group{k.bytes, len(names[k])}
+		if groups[g] == nil {
+			order = append(order, g)
+		}
+		name := k.name
+		if g.blocks == 1 {
+			name = names[k][0]
+		}
+		groups[g] = append(groups[g], name)
 	}
 	var out []tensor
-	for _, k := range order {
-		what := "one float32 gradient of " + names[k][0]
-		if n := len(names[k]); n > 1 {
-			what = fmt.Sprintf("one float32 gradient of %s in one of %d blocks", k.name, n)
+	for _, g := range order {
+		what := "one float32 gradient of " + either(groups[g])
+		if g.blocks > 1 {
+			what += fmt.Sprintf(" in one of %d blocks", g.blocks)
 		}
-		out = append(out, tensor{k.bytes, what})
+		out = append(out, tensor{g.bytes, what})
 	}
 	return out
+}
+
+// either lists names as "a, b or c".
+func either(names []string) string {
+	last := len(names) - 1
+	if last == 0 {
+		return names[0]
+	}
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }

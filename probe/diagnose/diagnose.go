@@ -218,7 +218,11 @@ func (d *diagnosis) compiles() string {
 // burst runs steps of the given shapes, or of the data's own batches when there
 // are none. What was cut short by a cancelled ctx is not judged.
 func (d *diagnosis) burst(ctx context.Context, limit time.Duration, shapes ...trainer.Shape) (trainer.Burst, error) {
-	job := trainer.Job{Config: d.Settings.Config, Tokens: d.Tokens, Budget: limit, Shapes: shapes, Mode: trainer.Normal}
+	return d.burstOf(ctx, d.Settings.Config, limit, shapes...)
+}
+
+func (d *diagnosis) burstOf(ctx context.Context, c trainer.Config, limit time.Duration, shapes ...trainer.Shape) (trainer.Burst, error) {
+	job := trainer.Job{Config: c, Tokens: d.Tokens, Budget: limit, Shapes: shapes, Mode: trainer.Normal}
 	b, err := d.Bursts.Burst(ctx, job)
 	if err == nil {
 		err = ctx.Err()
@@ -245,27 +249,45 @@ func (d *diagnosis) learn(b trainer.Burst) {
 	}
 }
 
-// judgeLeak looks at the probe's active memory. When its steps were too slow
-// for a verdict, a smaller probe gets the time for enough of them: what leaks
-// with every step leaks at any size.
+// judgeLeak looks at the probe's active memory. What stays from step to step may
+// lie in a cached buffer of up to twice its size, by chance, so that readings
+// waver on some backends: unless they say all the same, MLX runs the steps again
+// without its cache, where they are exact. When steps were too slow for a
+// verdict, smaller ones get the time for enough of them: what leaks with every
+// step leaks at any size.
 func (d *diagnosis) judgeLeak(ctx context.Context, b trainer.Burst, shape trainer.Shape) error {
-	period := d.Settings.Config.Plan.Accumulation
+	period := max(d.Settings.Config.Plan.Accumulation, 1)
 	v := verdict(b, period)
-	wanted := probeSteps * max(period, 1)
-	if n := len(b.Summary.Steps); v.State == leak.Inconclusive && n < wanted && shape.Positions() > narrowest {
-		small := trainer.Shape{Batch: 1, Width: max(narrowest, narrower(shape.Width, float64(n)/float64(wanted))), Steps: wanted}
-		d.say("too few steps (%d) to judge a leak; running smaller ones", n)
-		again, err := d.burst(ctx, patience*d.BurstBudget, small)
-		if err != nil {
-			return err
-		}
-		if again.Result.Outcome.Good() {
-			v = verdict(again, period)
-			v.Reason += fmt.Sprintf(" (steps of %d × %d tokens)", small.Batch, small.Width-1)
-		}
-	}
 	d.in.Leak, d.report.Leak = &v, &v
+	if v.State == leak.None || v.IsExact || !reportsActive(b) {
+		return nil
+	}
+	wanted := probeSteps * period
+	again := trainer.Shape{Batch: shape.Batch, Width: shape.Width, Steps: wanted}
+	if n := len(b.Summary.Steps); n < wanted {
+		if shape.Positions() <= narrowest {
+			return nil
+		}
+		again = trainer.Shape{Batch: 1, Width: max(narrowest, narrower(shape.Width, float64(n)/float64(wanted))), Steps: wanted}
+		d.say("too few steps (%d) to judge a leak; running smaller ones", n)
+	} else {
+		d.say("active memory wavers; running %d steps without MLX's cache", wanted)
+	}
+	config := d.Settings.Config
+	config.Plan.CacheLimit = trainer.LimitOf(0)
+	exact, err := d.burstOf(ctx, config, patience*d.BurstBudget, again)
+	if err != nil {
+		return err
+	}
+	if w := verdict(exact, period); exact.Result.Outcome.Good() && (w.State != leak.Inconclusive || v.State == leak.Inconclusive) {
+		v = w
+		v.Reason += fmt.Sprintf(" (steps of %d × %d tokens, without MLX's cache)", again.Batch, again.Width-1)
+	}
 	return nil
+}
+
+func reportsActive(b trainer.Burst) bool {
+	return len(b.Summary.Steps) == 0 || b.Summary.Steps[0].Memory.Active.Known()
 }
 
 // verdict judges active memory after each step; a gap in the readings would

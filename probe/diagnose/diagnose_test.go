@@ -319,3 +319,35 @@ func TestOurOwnFailuresAreErrors(t *testing.T) {
 		t.Errorf("error %v, want cancelled", err)
 	}
 }
+
+// Where MLX's cache makes readings waver, a leak is looked for again without it.
+func TestWaveringMemoryIsReadWithoutCache(t *testing.T) {
+	wavering := func(j trainer.Job) (trainer.Burst, error) {
+		b, err := steps(30, 4096)(j)
+		for i := range b.Summary.Steps {
+			m := &b.Summary.Steps[i].Memory
+			m.Active = trainer.Some(m.Active.Or(0) + int64(i*i*7919%17)*512)
+		}
+		return b, err
+	}
+	r := request()
+	s := &script{answers: []func(trainer.Job) (trainer.Burst, error){wavering, steps(12, 4096), steps(8, 0)}}
+	r.Bursts = s
+	got, err := Run(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Leak.State != leak.Leaking || !got.Leak.IsExact || got.Leak.BytesAStep != 4096 {
+		t.Errorf("verdict %+v", got.Leak)
+	}
+	first, second := s.jobs[0], s.jobs[1]
+	if first.Config.Plan.CacheLimit.IsSet || second.Config.Plan.CacheLimit != trainer.LimitOf(0) || second.Shapes[0].Width != first.Shapes[0].Width {
+		t.Errorf("jobs %+v and %+v", first, second)
+	}
+	// What the second look cannot tell does not undo the first.
+	s = &script{answers: []func(trainer.Job) (trainer.Burst, error){wavering, died(trainer.OOM), steps(8, 0)}}
+	r.Bursts = s
+	if got, err = Run(t.Context(), r); err != nil || got.Leak.IsExact || got.Leak.State == leak.None {
+		t.Errorf("verdict %+v, %v", got.Leak, err)
+	}
+}
