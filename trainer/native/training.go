@@ -140,6 +140,9 @@ func (t *training) one() error {
 	if err != nil {
 		return fmt.Errorf("step %d: %w", t.step+1, err)
 	}
+	if t.afterStep != nil {
+		t.afterStep(t.s, t.learner)
+	}
 	cached := t.s.Memory().Cache
 	if !t.config.Plan.CacheLimit.IsSet { // as mlx-lm does
 		t.s.ClearCache()

@@ -30,11 +30,11 @@ func Work() int {
 	for _, fd := range []int{eventsFD, lockFD} { // a compiler that MLX starts must not hold them
 		syscall.CloseOnExec(fd)
 	}
-	return work(os.Stdin, os.NewFile(eventsFD, "events"))
+	return new(process).work(os.Stdin, os.NewFile(eventsFD, "events"))
 }
 
-func work(in io.Reader, out io.Writer) int {
-	w := &process{events: newEvents(out), commands: newCommands(in)}
+func (w *process) work(in io.Reader, out io.Writer) int {
+	w.events, w.commands = newEvents(out), newCommands(in)
 	job, err := w.commands.job()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -77,6 +77,8 @@ type process struct {
 	job      trainer.Job
 	rt       *mlxbind.Runtime
 	said     surroundings
+
+	afterStep func(*mlxbind.Scope, *learner) // of tests, which leak on purpose
 }
 
 // surroundings decide the last bits of results besides the configuration.

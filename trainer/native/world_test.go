@@ -23,7 +23,11 @@ const workerVariable = "MLXDYNO_TEST_WORKER"
 var root string
 
 func TestMain(m *testing.M) {
-	if os.Getenv(workerVariable) != "" {
+	switch os.Getenv(workerVariable) {
+	case "":
+	case leakingWorker:
+		os.Exit((&process{afterStep: keepGradient}).work(os.Stdin, os.NewFile(eventsFD, "events")))
+	default:
 		os.Exit(Work())
 	}
 	os.Exit(run(m))
