@@ -35,6 +35,11 @@ test: setup ## every test; those that train use the environment that setup made
 	$(GO) test $(PURE)
 	$(GO) test -p=1 -count=1 $(REAL)
 
+.PHONY: parity
+parity: setup ## our trainer against mlx-lm's, number by number: a table of every family in every form
+	@set -o pipefail; $(GO) test -count=1 -v -run '^TestLogitsEqualMLXLM$$' ./trainer/native/decoder | grep -v -E '^ *(===|---|\[INFO\])'
+	@set -o pipefail; $(GO) test -count=1 -v -timeout 30m -run '^TestParityTable$$' ./trainer/native -parity.full | grep -v -E '^ *(===|---)'
+
 .PHONY: race
 race: ## the packages without MLX, under the race detector
 	CGO_ENABLED=1 go test -race $(PURE)

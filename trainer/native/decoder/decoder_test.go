@@ -5,6 +5,8 @@ import (
 	"maps"
 	"math"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -112,23 +114,29 @@ func relative(t *testing.T, got, want []float32) float64 {
 }
 
 func TestLogitsEqualMLXLM(t *testing.T) {
-	bound := map[string]float64{"float32": 1e-5, "bfloat16": 1e-2, "float16": 1e-2}
-	for name, config := range modelConfigs {
-		for _, form := range []struct {
-			dtype string
-			bits  int
-		}{{"float32", 0}, {"bfloat16", 0}, {"float16", 0}, {"float32", 4}} {
-			t.Run(fmt.Sprintf("%s/%s/%d", name, form.dtype, form.bits), func(t *testing.T) {
-				dir := makeModel(t, config, form.dtype, job{"bits": form.bits, "group": 32})
-				got, want := logitsOf(t, dir, Quantize{}), logitsOfMLXLM(t, dir, nil)
-				if d := relative(t, got, want); d > bound[form.dtype] {
+	forms := []struct {
+		name, dtype string
+		bits        int
+	}{{"float32", "float32", 0}, {"bfloat16", "bfloat16", 0}, {"float16", "float16", 0}, {"4 bits", "float32", 4}, {"4 bits of bfloat16", "bfloat16", 4}}
+	var table strings.Builder
+	fmt.Fprintf(&table, "largest difference of logits\n%-16s", "")
+	for _, f := range forms {
+		fmt.Fprintf(&table, "%20s", f.name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(modelConfigs)) {
+		fmt.Fprintf(&table, "\n%-16s", name)
+		for _, f := range forms {
+			t.Run(name+"/"+f.name, func(t *testing.T) {
+				dir := makeModel(t, modelConfigs[name], f.dtype, job{"bits": f.bits, "group": 32})
+				d := relative(t, logitsOf(t, dir, Quantize{}), logitsOfMLXLM(t, dir, nil))
+				fmt.Fprintf(&table, "%20.3g", d)
+				if d != 0 {
 					t.Errorf("logits differ by %.3g", d)
-				} else if d > 0 {
-					t.Logf("logits differ by %.3g", d)
 				}
 			})
 		}
 	}
+	t.Log(table.String())
 }
 
 func TestAdaptersStartAsMLXLMs(t *testing.T) {
