@@ -99,7 +99,11 @@ func Open(o Options) (*Runtime, error) {
 func (rt *Runtime) live(o Options, started chan<- error) {
 	runtime.LockOSThread() // never unlocked: the thread ends with its MLX state
 	if int64(rt.call(fnOpen)) != 0 {
-		started <- fmt.Errorf("open mlx: %w", rt.failure(fnOpen))
+		err := rt.failure(fnOpen)
+		if before := running.Load(); before != nil && before.isGone() {
+			err = before.ending // and left the process without a way to MLX
+		}
+		started <- fmt.Errorf("open mlx: %w", err)
 		return
 	}
 	running.Store(rt)
@@ -153,7 +157,22 @@ func (rt *Runtime) Do(ctx context.Context, f func(*Scope) error) error {
 	case err := <-w.done:
 		return err
 	case <-rt.gone:
-		return rt.ending
+		select { // f may have returned just before the end
+		case err := <-w.done:
+			return err
+		default:
+			return rt.ending
+		}
+	}
+}
+
+// isGone reports whether MLX's goroutine has ended.
+func (rt *Runtime) isGone() bool {
+	select {
+	case <-rt.gone:
+		return true
+	default:
+		return false
 	}
 }
 
