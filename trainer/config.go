@@ -99,20 +99,23 @@ type Plan struct {
 	Batch         int    `json:"batch"`        // rows a step
 	Accumulation  int    `json:"accumulation"` // steps to one optimizer update
 	Checkpointing bool   `json:"checkpointing"`
-	Compile       string `json:"compile"`            // auto, on or off
-	Matmul        string `json:"matmul,omitempty"`   // of a quantized base; empty is auto
-	LowRank       string `json:"low_rank,omitempty"` // dtype of the low-rank path; empty is auto
+	Compile       string `json:"compile"`                  // auto, on or off
+	Matmul        string `json:"matmul,omitempty"`         // of a quantized base; empty is auto
+	LowRank       string `json:"low_rank,omitempty"`       // dtype of the low-rank path; empty is auto
+	LossPositions string `json:"loss_positions,omitempty"` // where scores are computed; empty is auto
 	MemoryLimit   Limit  `json:"memory_limit"`
 	CacheLimit    Limit  `json:"cache_limit"`
 	WiredLimit    Limit  `json:"wired_limit"`
 }
 
-// Values of Plan.Matmul and Plan.LowRank.
+// Values of Plan.Matmul, Plan.LowRank and Plan.LossPositions.
 const (
 	MatmulQuantized   = "quantized"
 	MatmulDequantized = "dequantized"
 	LowRankActivation = "activation"
 	LowRankFloat32    = "float32"
+	LossSupervised    = "supervised"
+	LossAll           = "all"
 )
 
 // Schedule holds when things happen. Steps are mlx-lm's iterations: one batch

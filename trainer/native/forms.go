@@ -21,3 +21,9 @@ func forms(p trainer.Plan, device string, parity bool) decoder.Forms {
 		LowRankInHalf: chosen(p.LowRank, trainer.LowRankActivation),
 	}
 }
+
+// supervisedOnly reports whether scores are computed only where they count, which
+// is faster everywhere.
+func supervisedOnly(c trainer.Config) bool {
+	return !c.Parity && c.Plan.LossPositions != trainer.LossAll
+}

@@ -31,6 +31,7 @@ type learner struct {
 
 type learnerOptions struct {
 	parity       bool // mlx-lm's loss and accumulation
+	supervised   bool // scores of supervised positions only
 	fusedLoss    bool // in one kernel, as mlx-lm does on a GPU
 	accumulation int
 	checkpoint   bool
@@ -64,8 +65,39 @@ type batch struct {
 	shape         trainer.Shape
 }
 
-func (b batch) arrays(s *mlxbind.Scope) []mlxbind.Array {
-	return []mlxbind.Array{s.Int32s(b.tokens, b.shape.Batch, b.shape.Width), s.Int32s(b.spans, b.shape.Batch, 2)}
+// arrays are the batch as loss takes it: tokens and spans, or with supervised
+// tokens, the places of supervised targets, and which of these count.
+func (l *learner) arrays(s *mlxbind.Scope, b batch) []mlxbind.Array {
+	tokens := s.Int32s(b.tokens, b.shape.Batch, b.shape.Width)
+	if !l.options.supervised {
+		return []mlxbind.Array{tokens, s.Int32s(b.spans, b.shape.Batch, 2)}
+	}
+	places, count := b.supervised(l.options.compile)
+	counts := s.Less(s.Arange(0, float64(len(places)), 1, mlxbind.Int32), s.Scalar(float64(count), mlxbind.Int32))
+	return []mlxbind.Array{tokens, s.Int32s(places, len(places)), counts}
+}
+
+// supervised are the places of targets that count, row after row, and their
+// number. Since a compiled step is traced for every number, they are then filled
+// up to a multiple of an eighth of all positions.
+func (b batch) supervised(rounded bool) (places []int32, count int) {
+	n := b.shape.Width - 1
+	for row := range b.shape.Batch {
+		// Target i is token i + 1; those of the prompt come first.
+		from, to := int(b.spans[2*row]), int(b.spans[2*row+1])
+		for i := max(from-1, 0); i < min(to-1, n); i++ {
+			places = append(places, int32(row*n+i))
+		}
+	}
+	count = len(places)
+	unit := 1
+	if rounded {
+		unit = max(1, b.shape.Batch*n/8)
+	}
+	for len(places) == 0 || len(places)%unit != 0 && len(places) < b.shape.Batch*n {
+		places = append(places, 0)
+	}
+	return places, count
 }
 
 // loss returns the sum of the losses of supervised tokens and their number.
@@ -73,21 +105,28 @@ func (b batch) arrays(s *mlxbind.Scope) []mlxbind.Array {
 // mlx-lm's mask also counts the first pad of every row: its bound is the length,
 // and position i of the targets is token i + 1. Parity keeps that.
 func (l *learner) loss(s *mlxbind.Scope, adapters, batch, keys []mlxbind.Array) (sum, count mlxbind.Array) {
-	tokens, spans := batch[0], batch[1]
+	tokens := batch[0]
 	shape := s.Shape(tokens)
 	if len(shape) != 2 {
 		return
 	}
 	width := shape[1]
 	inputs, targets := s.Slice(tokens, 1, 0, width-1), s.Slice(tokens, 1, 1, width)
-	logits := l.model.Logits(s, inputs, adapters, decoder.Pass{Checkpoint: l.options.checkpoint && adapters != nil, Keys: keys})
-	positions := s.Arange(1, float64(width), 1, mlxbind.Int32)
-	from, to := s.Slice(spans, 1, 0, 1), s.Slice(spans, 1, 1, 2)
-	end := s.LessEqual(positions, to)
-	if !l.options.parity {
-		end = s.Less(positions, to)
+	pass := decoder.Pass{Checkpoint: l.options.checkpoint && adapters != nil, Keys: keys}
+	var mask mlxbind.Array
+	if l.options.supervised {
+		pass.Only, mask = batch[1], batch[2]
+		targets = s.Take(s.Reshape(targets, -1), pass.Only, 0)
+	} else {
+		positions := s.Arange(1, float64(width), 1, mlxbind.Int32)
+		from, to := s.Slice(batch[1], 1, 0, 1), s.Slice(batch[1], 1, 1, 2)
+		end := s.LessEqual(positions, to)
+		if !l.options.parity {
+			end = s.Less(positions, to)
+		}
+		mask = s.And(s.GreaterEqual(positions, from), end)
 	}
-	mask := s.And(s.GreaterEqual(positions, from), end)
+	logits := l.model.Logits(s, inputs, adapters, pass)
 	losses := s.Mul(l.crossEntropy(s, logits, targets), mask)
 	return s.SumAll(s.AsType(losses, mlxbind.Float32)), s.SumAll(mask)
 }
@@ -123,14 +162,14 @@ func (l *learner) compute(v variant) mlxbind.Func {
 		if v.continues {
 			waiting = cut(n + 1)
 		}
-		rate, key, batch := cut(1)[0], cut(1)[0], cut(2)
+		rate, key, batch := cut(1)[0], cut(1)[0], in
 
 		var keys []mlxbind.Array
 		if l.model.HasDropout() {
 			keys, key = l.model.DropoutKeys(s, key)
 		}
 		gradient := s.ValueAndGrad(func(s *mlxbind.Scope, in []mlxbind.Array) []mlxbind.Array {
-			sum, count := l.loss(s, in[:n], in[n:n+2], in[n+2:])
+			sum, count := l.loss(s, in[:n], in[n:n+len(batch)], in[n+len(batch):])
 			if l.bySum() {
 				return []mlxbind.Array{sum, count}
 			}
@@ -192,7 +231,7 @@ func (l *learner) step(b batch, update bool) (r stepResult, err error) {
 	err = l.s.Child(func(c *mlxbind.Scope) error {
 		v := variant{len(l.waiting) > 0, update}
 		rate := l.schedule.At(c, l.updates)
-		in := slices.Concat(l.adapters, l.state, l.waiting, []mlxbind.Array{rate, l.key}, b.arrays(c))
+		in := slices.Concat(l.adapters, l.state, l.waiting, []mlxbind.Array{rate, l.key}, l.arrays(c, b))
 		var out []mlxbind.Array
 		if l.options.compile {
 			out = l.function(v).Call(c, in...)
@@ -280,7 +319,7 @@ func (l *learner) evaluate(batches []batch, more func() bool) (loss float64, ok 
 					sum, count := l.loss(s, l.adapters, in, nil)
 					mean := s.Div(sum, count) // and back: mlx-lm's order of operations
 					return []mlxbind.Array{s.Add(total, s.Mul(mean, count)), s.Add(tokens, count)}
-				}, b.arrays(d)...)
+				}, l.arrays(d, b)...)
 				if err := d.Err(); err != nil {
 					return err
 				}

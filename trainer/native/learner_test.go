@@ -195,11 +195,14 @@ func TestAccumulationIsOneBigBatch(t *testing.T) {
 func TestLossByArithmetic(t *testing.T) {
 	dir := modelOf(t, plain)
 	b := rowsOf(33, 3, 33, 30, 9, 6)
-	for _, parity := range []bool{false, true} {
+	for _, form := range []struct{ parity, supervised, compile bool }{{}, {parity: true}, {supervised: true}, {supervised: true, compile: true}} {
+		parity := form.parity
 		learn(t, func(s *mlxbind.Scope) error {
-			l := learnerOf(t, s, dir, plainQuality(), learnerOptions{accumulation: 1, parity: parity})
-			in := b.arrays(s)
-			logits := l.model.Logits(s, s.Slice(in[0], 1, 0, b.shape.Width-1), l.adapters, decoder.Pass{})
+			s.EnableCompile(form.compile)
+			defer s.EnableCompile(false)
+			l := learnerOf(t, s, dir, plainQuality(), learnerOptions{accumulation: 1, parity: parity, supervised: form.supervised, compile: form.compile})
+			tokens := s.Int32s(b.tokens, b.shape.Batch, b.shape.Width)
+			logits := l.model.Logits(s, s.Slice(tokens, 1, 0, b.shape.Width-1), l.adapters, decoder.Pass{})
 			vocab := s.Shape(logits)[2]
 			all, err := s.ReadFloat32s(logits)
 			if err != nil {
@@ -223,7 +226,7 @@ func TestLossByArithmetic(t *testing.T) {
 			}
 			_, told := l.change(t, b)
 			if told[0].supervised != count || math.Abs(told[0].loss-sum/float64(count)) > 2e-6 {
-				t.Errorf("parity %v: loss %.8f over %d tokens, by arithmetic %.8f over %d", parity, told[0].loss, told[0].supervised, sum/float64(count), count)
+				t.Errorf("%+v: loss %.8f over %d tokens, by arithmetic %.8f over %d", form, told[0].loss, told[0].supervised, sum/float64(count), count)
 			}
 			want := int64(30 + 27 + 6 + 3)
 			if parity {
@@ -231,6 +234,28 @@ func TestLossByArithmetic(t *testing.T) {
 			}
 			if count != want {
 				t.Errorf("parity %v: %d tokens count, not %d", parity, count, want)
+			}
+			return nil
+		})
+	}
+}
+
+// Scores where they count give the gradients of scores everywhere.
+func TestSupervisedPositionsGiveTheSameGradients(t *testing.T) {
+	dir := modelOf(t, plain)
+	for _, b := range []batch{rowsOf(33, 3, 33, 30, 9, 6), rowsOf(33, 0, 33, 33), rowsOf(17, 9, 17, 12, 10)} {
+		learn(t, func(s *mlxbind.Scope) error {
+			want, one := learnerOf(t, s, dir, plainQuality(), learnerOptions{accumulation: 1}).change(t, b)
+			for _, rounded := range []bool{false, true} {
+				s.EnableCompile(rounded)
+				got, two := learnerOf(t, s, dir, plainQuality(), learnerOptions{accumulation: 1, supervised: true, compile: rounded}).change(t, b)
+				s.EnableCompile(false)
+				if d := apart(got, want); d > 1e-5 {
+					t.Errorf("gradients differ by %.2g of their length", d)
+				}
+				if one[0].supervised != two[0].supervised || math.Abs(one[0].loss/two[0].loss-1) > 1e-6 {
+					t.Errorf("loss %v and %v", one[0], two[0])
+				}
 			}
 			return nil
 		})

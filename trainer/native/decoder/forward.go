@@ -260,11 +260,13 @@ func (m *Model) embedding(s *mlxbind.Scope, tokens mlxbind.Array) mlxbind.Array 
 type Pass struct {
 	Checkpoint bool            // compute layers with adapters again in the backward pass
 	Keys       []mlxbind.Array // of dropout, from DropoutKeys; none for evaluation
+	Only       mlxbind.Array   // positions whose scores are wanted, counted through the batch; none is all
 	cache      *keyValues
 }
 
 // Logits returns scores of shape (batch, positions, vocabulary) for tokens of
-// shape (batch, positions). adapters are the arrays of m.Adapters; none of them
+// shape (batch, positions), or with pass.Only of shape (wanted, vocabulary).
+// adapters are the arrays of m.Adapters; none of them
 // computes the base.
 func (m *Model) Logits(s *mlxbind.Scope, tokens mlxbind.Array, adapters []mlxbind.Array, pass Pass) mlxbind.Array {
 	shape := s.Shape(tokens)
@@ -284,6 +286,9 @@ func (m *Model) Logits(s *mlxbind.Scope, tokens mlxbind.Array, adapters []mlxbin
 		} else {
 			h = m.block(s, l, h, p, seen, pass.cache)
 		}
+	}
+	if !pass.Only.IsNone() {
+		h = s.Take(s.Reshape(h, -1, m.Spec.Hidden), pass.Only, 0)
 	}
 	h = s.RMSNorm(h, m.norm, m.Spec.Eps)
 	out := m.head
