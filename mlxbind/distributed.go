@@ -48,7 +48,7 @@ func (g *Group) Leave(s *Scope) {
 		s.Fail(ErrWrongThread)
 		return
 	}
-	if g.handle != 0 {
+	if g.handle != 0 && g.rt == s.rt {
 		s.rt.call(fnLeave, g.handle)
 		g.handle = 0
 	}
@@ -56,7 +56,7 @@ func (g *Group) Leave(s *Scope) {
 
 // AllSum adds a over all processes of the group.
 func (s *Scope) AllSum(a Array, g *Group) Array {
-	if g == nil || g.handle == 0 {
+	if g == nil || g.handle == 0 || g.rt != s.rt {
 		s.Fail(ErrFreed)
 		return Array{}
 	}

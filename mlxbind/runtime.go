@@ -86,6 +86,9 @@ func Open(o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	if old := running.Load(); old != nil && old.isLost() {
+		return nil, fmt.Errorf("open mlx: %w", ErrGoexit)
+	}
 	rt := &Runtime{work: make(chan work), gone: make(chan struct{}), library: lib, callbacks: map[uint64]*callback{}}
 	started := make(chan error)
 	go rt.live(o, started)
@@ -93,6 +96,16 @@ func Open(o Options) (*Runtime, error) {
 		return nil, err
 	}
 	return rt, nil
+}
+
+// isLost reports whether MLX's goroutine was ended by what it ran.
+func (rt *Runtime) isLost() bool {
+	select {
+	case <-rt.gone:
+		return rt.ending == ErrGoexit //nolint:errorlint // it is never wrapped
+	default:
+		return false
+	}
 }
 
 // live is MLX's goroutine.
@@ -108,8 +121,9 @@ func (rt *Runtime) live(o Options, started chan<- error) {
 	}
 	running.Store(rt)
 	rt.root = rt.newScope(context.Background(), nil)
-	if o.CPU {
-		rt.root.number(fnUseCPU)
+	if o.CPU && int64(rt.call(fnUseCPU)) != 0 {
+		started <- errors.Join(fmt.Errorf("open mlx: %w", rt.failure(fnUseCPU)), rt.shut())
+		return
 	}
 	started <- nil
 	rt.ending = ErrGoexit

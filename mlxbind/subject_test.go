@@ -13,7 +13,7 @@ const subjectVariable = "MLXBIND_TEST_SUBJECT"
 
 // subjects are what must run in a process of its own, which it may ruin. An
 // error is a failure, and so is a process that dies or does not end.
-var subjects = map[string]func() error{"goexit": left}
+var subjects = map[string]func() error{"goexit": left, "lifecycle": lived, "reopening": reopened}
 
 // subject starts this program again as that subject and waits for it.
 func subject(t *testing.T, name string, environment ...string) {
