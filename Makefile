@@ -44,6 +44,15 @@ parity: setup ## our trainer against mlx-lm's, number by number: a table of ever
 race: ## the packages without MLX, under the race detector
 	CGO_ENABLED=1 go test -race $(PURE)
 
+.PHONY: race-worker
+race-worker: setup ## workers of our own trainer, and MLX with them, under the race detector
+	CGO_ENABLED=1 go test -race -count=1 -run 'TestGarbageCollection|TestConformance' ./trainer/native
+
+KILLS ?= 200
+.PHONY: kills
+kills: setup ## kill KILLS (200) workers at random moments; every training that goes on must be bit-equal
+	$(GO) test -count=1 -timeout 60m -run 'TestConformance/resume' ./trainer/native -kills $(KILLS)
+
 .PHONY: check
 check: format lint race cross ## what must hold before a commit: format, lint, race, builds for every platform
 

@@ -50,9 +50,15 @@ func flat(t *testing.T, sum trainer.Summary, plan trainer.Plan, warm int, waver 
 		least, most int64 // active bytes
 		live        int
 	}
-	phases, shapes := map[int]counts{}, map[trainer.Shape]bool{}
+	type traced struct {
+		shape  trainer.Shape
+		places int64 // of targets that are scored: eighths of all positions, rounded up
+	}
+	phases, shapes, graphs := map[int]counts{}, map[trainer.Shape]bool{}, map[traced]bool{}
 	for _, r := range sum.Steps {
 		shapes[r.Shape] = true
+		unit := max(1, r.Shape.Positions()/8)
+		graphs[traced{r.Shape, min((r.Supervised+unit-1)/unit*unit, r.Shape.Positions())}] = true
 		if r.Number <= warm {
 			continue
 		}
@@ -69,8 +75,8 @@ func flat(t *testing.T, sum trainer.Summary, plan trainer.Plan, warm int, waver 
 		}
 		phases[phase] = c
 	}
-	if traces, ok := sum.Steps[len(sum.Steps)-1].Traces.Get(); ok && traces != len(shapes) || ok != (plan.Compile == "on") {
-		t.Errorf("%d traces of %d shapes", traces, len(shapes))
+	if traces, ok := sum.Steps[len(sum.Steps)-1].Traces.Get(); ok && traces != len(graphs) || ok != (plan.Compile == "on") {
+		t.Errorf("%d traces of %d graphs in %d shapes", traces, len(graphs), len(shapes))
 	}
 	if len(shapes) < 2 || len(shapes) > 4 {
 		t.Errorf("%d shapes", len(shapes))

@@ -78,25 +78,39 @@ func mlxLM(t testing.TB) trainer.Engine {
 	return mlxlm.New(mlxlm.Options{Python: e.Python, Environ: environ(e)})
 }
 
+// making guards what tests that run side by side share: models, and their token
+// files.
+var (
+	making    sync.Mutex
+	models    = map[demo.Shape]string{}
+	tokenized = map[string]trainer.TokenFiles{} // by model
+)
+
 // modelOf makes a model with random weights, or finds it made before.
 func modelOf(t testing.TB, s demo.Shape) string {
 	t.Helper()
+	making.Lock()
+	defer making.Unlock()
+	if dir, ok := models[s]; ok {
+		return dir
+	}
 	e := installed(t)
 	dir, err := demo.MakeModel(t.Context(), demo.Options{Dir: filepath.Join(root, "models"), Python: e.Python, Environ: e.Environ()}, s)
 	if err != nil {
 		t.Fatal(err)
 	}
+	models[s] = dir
 	return dir
 }
-
-var tokenized sync.Map // token files by model
 
 // tokens tokenizes the test's text for a model.
 func tokens(t testing.TB, dir string) (text string, files trainer.TokenFiles) {
 	t.Helper()
 	text = filepath.Join(root, "text")
-	if found, ok := tokenized.Load(dir); ok {
-		return text, found.(trainer.TokenFiles)
+	making.Lock()
+	defer making.Unlock()
+	if found, ok := tokenized[dir]; ok {
+		return text, found
 	}
 	if err := os.MkdirAll(text, 0o755); err != nil {
 		t.Fatal(err)
@@ -112,7 +126,7 @@ func tokens(t testing.TB, dir string) (text string, files trainer.TokenFiles) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tokenized.Store(dir, set.Tokens())
+	tokenized[dir] = set.Tokens()
 	return text, set.Tokens()
 }
 
