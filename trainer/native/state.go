@@ -171,8 +171,31 @@ func adapterConfigOf(c trainer.Config) map[string]any {
 		"batch_size": c.Plan.Batch, "grad_accumulation_steps": c.Plan.Accumulation, "grad_checkpoint": c.Plan.Checkpointing,
 		"iters": c.Schedule.Steps, "seed": c.Seed,
 	}
+	q := c.Quality
+	if q.Optimizer == "adamw" && q.WeightDecay != trainer.DefaultWeightDecay {
+		out["optimizer_config"] = map[string]any{"adamw": map[string]any{"weight_decay": float64(q.WeightDecay)}}
+	}
+	if q.LRSchedule.Decays() || q.Warmup > 0 {
+		out["lr_schedule"] = scheduleOf(c)
+	}
 	if c.Model.Quantize > 0 {
 		out["quantized_at_load"] = map[string]any{"bits": c.Model.Quantize, "group_size": c.Model.GroupSize}
+	}
+	return out
+}
+
+// scheduleOf is the schedule as mlx-lm's build_schedule takes it.
+func scheduleOf(c trainer.Config) map[string]any {
+	q := c.Quality
+	out := map[string]any{"name": "exponential_decay", "arguments": []any{q.LearningRate, 1.0}}
+	switch q.LRSchedule {
+	case trainer.CosineRate:
+		out = map[string]any{"name": "cosine_decay", "arguments": []any{q.LearningRate, c.DecayUpdates(), q.LREnd}}
+	case trainer.LinearRate:
+		out = map[string]any{"name": "linear_schedule", "arguments": []any{q.LearningRate, q.LREnd, c.DecayUpdates()}}
+	}
+	if q.Warmup > 0 {
+		out["warmup"] = q.Warmup
 	}
 	return out
 }
