@@ -38,10 +38,10 @@ var planted = []struct {
 	{"its own error", func(s *Scope, in []Array, _ func()) []Array { s.Fail(errPlanted); return in }, is(errPlanted)},
 	{"panics with words", func(*Scope, []Array, func()) []Array { panic("planted") }, isPanic},
 	{"panics with an error", func(*Scope, []Array, func()) []Array { panic(errPlanted) }, func(err error) bool { return isPanic(err) && errors.Is(err, errPlanted) }},
-	{"panics with nil", func(*Scope, []Array, func()) []Array { panic(nil) }, isPanic}, //nolint:govet // it is the case
+	{"panics with nil", func(*Scope, []Array, func()) []Array { panic(nil) }, isPanic},
 	{"runs off a slice", func(s *Scope, in []Array, _ func()) []Array { return []Array{in[len(in)+3]} }, isRuntime},
 	{"follows a nil pointer", func(*Scope, []Array, func()) []Array { var s *Scope; return []Array{s.Exp(Array{})} }, isRuntime},
-	{"writes to a nil map", func(_ *Scope, in []Array, _ func()) []Array { var m map[Array]int; m[in[0]] = 1; return in }, isRuntime},
+	{"writes to a nil map", func(_ *Scope, in []Array, _ func()) []Array { var m map[Array]int; m[in[0]] = 1; return in }, isRuntime}, //nolint:staticcheck // it is the case
 	{"panics in a child", func(s *Scope, in []Array, _ func()) []Array {
 		s.Fail(s.Child(func(*Scope) error { panic("planted") }))
 		return in
@@ -148,7 +148,7 @@ func fail(parent context.Context, i int, kinds []int) error {
 		for _, k := range kinds {
 			words += " " + transformations[k].name + ","
 		}
-		return fmt.Errorf("%s reached %t: %v", words, reached, err)
+		return fmt.Errorf("%s reached %t: %w", words, reached, err)
 	}
 	return nil
 }

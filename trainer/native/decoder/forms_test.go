@@ -1,7 +1,6 @@
 package decoder
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 
@@ -84,7 +83,7 @@ func TestFastFormsComputeTheSame(t *testing.T) {
 			if d := furthest(t, lossAndGradients(t, dir, Forms{LowRankInHalf: true}, Pass{}), lossAndGradients(t, dir, Forms{}, Pass{})); d > bound {
 				t.Errorf("differs by %.3g", d)
 			} else {
-				t.Log(fmt.Sprintf("differs by %.3g", d))
+				t.Logf("differs by %.3g", d)
 			}
 		})
 	}
