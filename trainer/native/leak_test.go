@@ -37,13 +37,14 @@ func TestInjectedLeak(t *testing.T) {
 	for name, tt := range map[string]struct {
 		leak   string
 		change func(*trainer.Config)
+		bytes  float64
 		says   []string
 	}{
 		"one tensor": {"model.layers.2.self_attn.k_proj.lora_b",
 			func(c *trainer.Config) { c.Quality.Modules, c.Quality.Layers = "self_attn.k_proj", 1 },
-			[]string{"grew by exactly 8192 bytes", "that is the size of one float32 gradient of model.layers.2.self_attn.k_proj.lora_b"}},
+			8192, []string{"that is the size of one float32 gradient of model.layers.2.self_attn.k_proj.lora_b"}},
 		"one of several": {"model.layers.1.self_attn.q_proj.lora_a", func(*trainer.Config) {},
-			[]string{"grew by exactly 16384 bytes", "that is the size of one float32 gradient of mlp.down_proj.lora_b, ", ", self_attn.q_proj.lora_a, ", " in one of 3 blocks"}},
+			16384, []string{"that is the size of one float32 gradient of mlp.down_proj.lora_b, ", ", self_attn.q_proj.lora_a, ", " in one of 3 blocks"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -64,6 +65,9 @@ func TestInjectedLeak(t *testing.T) {
 				t.Fatalf("not found; %s %+v", r.Skipped, r.Leak)
 			}
 			f := r.Findings[i]
+			if r.Leak.BytesAStep != tt.bytes || !r.Leak.IsExact || !strings.HasPrefix(f.Title, "Every step leaks "+trainer.FormatBytes(int64(tt.bytes))) {
+				t.Errorf("%s: %+v", f.Title, r.Leak)
+			}
 			for _, part := range tt.says {
 				if !strings.Contains(f.Why, part) {
 					t.Errorf("%q lacks %q", f.Why, part)
