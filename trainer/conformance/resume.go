@@ -93,6 +93,15 @@ func (s suite) inParts(t *testing.T, whole trainer.Job, want trainer.Summary) {
 		t.Fatalf("last segment: %+v", r)
 	}
 	same(t, whole, want, p)
+	once := 0
+	for _, e := range p.events {
+		if _, ok := e.Payload.(trainer.Eval); ok && e.Step == 4 {
+			once++
+		}
+	}
+	if once != 1 {
+		t.Errorf("what was evaluated when the first segment ended was evaluated %d times", once)
+	}
 }
 
 // killed kills workers at random events, and up to some milliseconds after,
