@@ -160,12 +160,20 @@ func TestProcess(t *testing.T) {
 		}
 	}
 	c, err := e.Capabilities(t.Context())
-	if err != nil || !c.ExactResume || !c.Shapes || c.Profile || len(c.Knobs) != len(trainer.Knobs)-1 {
+	if err != nil || !c.ExactResume || !c.Shapes || c.Profile {
 		t.Errorf("capabilities %+v: %v", c, err)
 	}
-	clipped := trainer.DefaultConfig()
-	clipped.Quality.GradClip = 1
-	if _, err := e.Process(trainer.Job{Config: clipped}); err == nil || !strings.Contains(err.Error(), "mlx-lm has no grad-clip") {
-		t.Errorf("clipping: %v", err)
+	lacking := map[string]string{"grad-clip": "1", "matmul": "dequantized", "low-rank": "activation", "loss-positions": "supervised"}
+	if len(c.Knobs) != len(trainer.Knobs)-len(lacking) {
+		t.Errorf("honours %q", c.Knobs)
+	}
+	for knob, value := range lacking {
+		s := trainer.NewSettings()
+		if err := s.Set(knob, value, trainer.FromFlag); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Process(trainer.Job{Config: s.Config}); err == nil || !strings.Contains(err.Error(), "mlx-lm has no "+knob) {
+			t.Errorf("%s: %v", knob, err)
+		}
 	}
 }

@@ -24,6 +24,9 @@ func TestFlat(t *testing.T) {
 			j.Config.Quality.Dropout, j.Config.Quality.Optimizer, j.Config.Quality.GradClip = 0.1, "adamw", 0.1
 		}},
 		"compiled": {200, 20, func(j *trainer.Job) { j.Config.Plan.Compile = "on" }},
+		"compiled, scored where it counts": {200, 20, func(j *trainer.Job) {
+			j.Config.Plan.Compile, j.Config.Plan.LossPositions = "on", trainer.LossSupervised
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -52,13 +55,17 @@ func flat(t *testing.T, sum trainer.Summary, plan trainer.Plan, warm int, waver 
 	}
 	type traced struct {
 		shape  trainer.Shape
-		places int64 // of targets that are scored: eighths of all positions, rounded up
+		places int64 // of targets that are scored, when not all are: eighths of all positions, rounded up
 	}
 	phases, shapes, graphs := map[int]counts{}, map[trainer.Shape]bool{}, map[traced]bool{}
 	for _, r := range sum.Steps {
 		shapes[r.Shape] = true
-		unit := max(1, r.Shape.Positions()/8)
-		graphs[traced{r.Shape, min((r.Supervised+unit-1)/unit*unit, r.Shape.Positions())}] = true
+		graph := traced{shape: r.Shape}
+		if plan.LossPositions == trainer.LossSupervised {
+			unit := max(1, r.Shape.Positions()/8)
+			graph.places = min((r.Supervised+unit-1)/unit*unit, r.Shape.Positions())
+		}
+		graphs[graph] = true
 		if r.Number <= warm {
 			continue
 		}

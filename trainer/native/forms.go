@@ -22,8 +22,12 @@ func forms(p trainer.Plan, device string, parity bool) decoder.Forms {
 	}
 }
 
-// supervisedOnly reports whether scores are computed only where they count, which
-// is faster everywhere.
-func supervisedOnly(c trainer.Config) bool {
-	return !c.Parity && c.Plan.LossPositions != trainer.LossAll
+// supervisedOnly reports whether scores are computed only where they count. That
+// is faster everywhere, but a compiled step is traced anew for every number of
+// them, up to eight times a shape, which takes long on a GPU: there it is asked for.
+func supervisedOnly(c trainer.Config, compiled bool) bool {
+	if c.Parity || c.Plan.LossPositions == trainer.LossAll {
+		return false
+	}
+	return c.Plan.LossPositions == trainer.LossSupervised || !compiled
 }

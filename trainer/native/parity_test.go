@@ -65,6 +65,7 @@ func TestParityWithMLXLM(t *testing.T) {
 	for name, shape := range shapes {
 		for _, bits := range []int{0, 4} {
 			t.Run(fmt.Sprintf("%s/%d", name, bits), func(t *testing.T) {
+				t.Parallel()
 				quantize := func(c *trainer.Config) { c.Model.Quantize, c.Model.GroupSize = bits, 32 }
 				if steps, evals := inParity(t, shape, quantize); steps != 0 || evals != 0 {
 					t.Errorf("losses differ by %.3g, validation losses by %.3g", steps, evals)
@@ -92,6 +93,7 @@ func TestParityOfSettings(t *testing.T) {
 		"cut at 33 tokens": func(c *trainer.Config) { c.Data.MaxSeqLength = 33 },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			if steps, evals := inParity(t, shapes["llama"], change); steps != 0 || evals != 0 {
 				t.Errorf("losses differ by %.3g, validation losses by %.3g", steps, evals)
 			}

@@ -187,7 +187,7 @@ func (w *process) load(s *mlxbind.Scope, ready trainer.Ready) (*training, error)
 	}
 	m.Forms = forms(c.Plan, w.said.Device.Kind, c.Parity)
 	l, err := newLearner(s, m, c, learnerOptions{
-		parity: c.Parity, supervised: supervisedOnly(c), fusedLoss: w.said.Device.Kind != "cpu" && w.rt.HasCrossEntropy(), accumulation: c.Plan.Accumulation,
+		parity: c.Parity, supervised: supervisedOnly(c, w.said.Compiled), fusedLoss: w.said.Device.Kind != "cpu" && w.rt.HasCrossEntropy(), accumulation: c.Plan.Accumulation,
 		checkpoint: c.Plan.Checkpointing, clip: c.Quality.GradClip, compile: w.said.Compiled,
 	})
 	if err != nil {
