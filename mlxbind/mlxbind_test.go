@@ -31,13 +31,6 @@ func run(m *testing.M) int {
 		}
 		return 0
 	}
-	if name := os.Getenv(subjectVariable); name != "" {
-		if err := subjects[name](); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return 0
-	}
 	return m.Run()
 }
 

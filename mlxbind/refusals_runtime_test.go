@@ -79,9 +79,15 @@ func runtimeRefusals(t *testing.T) map[function]refusal {
 		fnSetWiredLimit: {without: func(s *Scope) { s.SetWiredLimit(0) }, wrong: []func(*Scope){
 			func(s *Scope) { s.SetWiredLimit(-1) },
 		}},
-		fnBufferBytes: {with: func(s *Scope, a Array) { s.BufferBytes(a) }},
-		fnDevice:      bare(func(s *Scope) { _, _ = s.Device() }),
-		fnUseCPU:      bare(func(s *Scope) { s.number(fnUseCPU) }),
+		fnBufferBytes: {with: func(s *Scope, a Array) {
+			if s.Eval(a) == nil {
+				s.BufferBytes(a)
+			}
+		}, wrong: []func(*Scope){
+			func(s *Scope) { s.BufferBytes(s.Exp(s.Zeros(Float32, 2))) }, // not computed
+		}},
+		fnDevice: bare(func(s *Scope) { _, _ = s.Device() }),
+		fnUseCPU: bare(func(s *Scope) { s.number(fnUseCPU) }),
 		fnOpenSafetensors: {without: func(s *Scope) { _, _ = s.LoadSafetensors(file) }, wrong: []func(*Scope){
 			func(s *Scope) { _, _ = s.LoadSafetensors(filepath.Join(dir, "none.safetensors")) },
 			func(s *Scope) { _, _ = s.LoadSafetensors("a\x00b.safetensors") },

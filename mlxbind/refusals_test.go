@@ -20,12 +20,12 @@ type refusal struct {
 	harmless bool
 }
 
-// unary, binary and so on make the refusals of functions that are alike.
-func unary(f func(s *Scope, a Array) Array) refusal {
+// ofOne, ofTwo and so on make the refusals of functions that are alike.
+func ofOne(f func(s *Scope, a Array) Array) refusal {
 	return refusal{with: func(s *Scope, a Array) { f(s, a) }}
 }
 
-func binary(f func(s *Scope, a, b Array) Array) refusal {
+func ofTwo(f func(s *Scope, a, b Array) Array) refusal {
 	return refusal{
 		with: func(s *Scope, a Array) { f(s, a, a) },
 		wrong: []func(*Scope){
@@ -37,7 +37,7 @@ func binary(f func(s *Scope, a, b Array) Array) refusal {
 }
 
 func numbered(f func(s *Scope, a Array, v float64) Array) refusal {
-	return unary(func(s *Scope, a Array) Array { return f(s, a, 2) })
+	return ofOne(func(s *Scope, a Array) Array { return f(s, a, 2) })
 }
 
 func alongAxis(f func(s *Scope, a Array, axis int) Array) refusal {

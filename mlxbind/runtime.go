@@ -86,9 +86,6 @@ func Open(o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	if old := running.Load(); old != nil && old.isLost() {
-		return nil, fmt.Errorf("open mlx: %w", ErrGoexit)
-	}
 	rt := &Runtime{work: make(chan work), gone: make(chan struct{}), library: lib, callbacks: map[uint64]*callback{}}
 	started := make(chan error)
 	go rt.live(o, started)
@@ -96,16 +93,6 @@ func Open(o Options) (*Runtime, error) {
 		return nil, err
 	}
 	return rt, nil
-}
-
-// isLost reports whether MLX's goroutine was ended by what it ran.
-func (rt *Runtime) isLost() bool {
-	select {
-	case <-rt.gone:
-		return rt.ending == ErrGoexit //nolint:errorlint // it is never wrapped
-	default:
-		return false
-	}
 }
 
 // live is MLX's goroutine.
