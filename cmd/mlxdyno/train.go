@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -18,17 +20,20 @@ import (
 )
 
 // trainingNames are the flags that addTrainingFlags adds.
-var trainingNames = []string{"run-dir"}
+var trainingNames = []string{"run-dir", "fuse"}
 
 // trainingFlags say how a training is run.
 type trainingFlags struct {
 	runDir string
+	fuse   string // where the model goes into which the finished adapter is merged
 }
 
 func addTrainingFlags(cmd *cobra.Command) *trainingFlags {
 	t := &trainingFlags{}
 	cmd.Flags().StringVar(&t.runDir, "run-dir", "", "where the run is kept (default: below mlxdyno's home)")
+	cmd.Flags().StringVar(&t.fuse, "fuse", "", "merge the finished adapter into a copy of the model, in this `DIR`")
 	_ = cmd.MarkFlagDirname("run-dir")
+	_ = cmd.MarkFlagDirname("fuse")
 	return t
 }
 
@@ -59,6 +64,9 @@ repeated) and trains with the result. The finished adapter is in mlx-lm's layout
 	_ = cmd.RegisterFlagCompletionFunc("resume", completeRuns)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
+		if err := training.check(); err != nil {
+			return err
+		}
 		settings, expected, err := a.settings(cmd, knobs)
 		if err != nil {
 			return err
@@ -74,7 +82,7 @@ repeated) and trains with the result. The finished adapter is in mlx-lm's layout
 			if err != nil {
 				return err
 			}
-			return a.finishTraining(r)
+			return a.finishTraining(ctx, r, training)
 		case auto:
 			return a.chain(ctx, settings, chain{train: true, wishes: wishes, training: training})
 		}
@@ -86,17 +94,46 @@ repeated) and trains with the result. The finished adapter is in mlx-lm's layout
 		if err != nil {
 			return err
 		}
-		return a.finishTraining(r)
+		return a.finishTraining(ctx, r, training)
 	}
 	return cmd
 }
 
-// finishTraining prints a training's report and turns its state into a status.
-func (a *app) finishTraining(r *run.Report) error {
+// check refuses, before anything is trained, what could not be written after it.
+func (t *trainingFlags) check() error {
+	if t.fuse == "" {
+		return nil
+	}
+	if there, err := os.ReadDir(t.fuse); len(there) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return usagef("--fuse %s: it is there already and not empty; name a directory that is not", t.fuse)
+	}
+	return nil
+}
+
+// finishTraining prints a training's report, merges its adapter if that was asked
+// for, and turns its state into a status.
+func (a *app) finishTraining(ctx context.Context, r *run.Report, t *trainingFlags) error {
+	if err := a.fuseTrained(ctx, r, t); err != nil {
+		a.show(func() error { return a.printTraining(*r) })
+		return err // with --json the one document: the report stays with the run
+	}
 	if err := a.print(r, func() error { return a.printTraining(*r) }); err != nil {
 		return err
 	}
 	return statusOf(r)
+}
+
+// fuseTrained merges the adapter of a training that finished.
+func (a *app) fuseTrained(ctx context.Context, r *run.Report, t *trainingFlags) error {
+	if t.fuse == "" || r.State != run.StateFinished {
+		return nil
+	}
+	fused, err := a.fuse(ctx, &fuseJob{Model: r.Config.Model.Path, Adapter: r.AdapterPath, To: t.fuse})
+	if err != nil {
+		return err
+	}
+	a.progress("the merged model is in %s", fused.Path)
+	return nil
 }
 
 func (a *app) printTraining(r run.Report) error {
@@ -127,6 +164,9 @@ type chain struct {
 // document in the end.
 func (a *app) chain(ctx context.Context, settings trainer.Settings, c chain) error {
 	doc := report.Chain{Schema: report.ChainSchema}
+	if err := c.training.check(); err != nil {
+		return err
+	}
 	wishes, err := c.wishes.wishes()
 	if err != nil {
 		return err
@@ -179,6 +219,9 @@ func (a *app) chain(ctx context.Context, settings trainer.Settings, c chain) err
 		return err
 	}
 	a.show(func() error { return a.printTraining(*doc.Train) })
+	if err := a.fuseTrained(ctx, doc.Train, c.training); err != nil {
+		return err
+	}
 	return a.endChain(doc, statusOf(doc.Train))
 }
 
