@@ -85,6 +85,10 @@ fuzz: ## run every fuzz target for FUZZTIME (30000x)
 bench: ## Go benchmarks; see docs/benchmarks.md for the last results
 	$(GO) test -run '^$$' -bench . -benchmem $(PURE)
 
+.PHONY: bench-bind
+bench-bind: setup ## what the binding to MLX costs: operations, callbacks, the way to MLX's thread
+	$(GO) test -run '^$$' -bench . -benchmem ./mlxbind
+
 .PHONY: bench-step
 bench-step: setup ## steps of our trainer and of mlx-lm's, in turns, same BLAS and threads: tokens/s and peak
 	$(BIN) bench --dtype float32 --bits 0,4 --rounds 5 --steps 8

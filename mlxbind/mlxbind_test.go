@@ -91,15 +91,3 @@ func TestErrorsAreSticky(t *testing.T) {
 		t.Error("leak")
 	}
 }
-
-func BenchmarkAdd(b *testing.B) {
-	_ = rt.Do(b.Context(), func(s *Scope) error {
-		x := s.Zeros(Float32, 4)
-		for b.Loop() {
-			if err := s.Child(func(c *Scope) error { c.Add(x, x); return nil }); err != nil {
-				b.Fatal(err)
-			}
-		}
-		return nil
-	})
-}
