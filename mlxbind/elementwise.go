@@ -119,7 +119,8 @@ func (s *Scope) Or(a, b Array) Array {
 }
 
 // With a plain number, which takes the dtype of a, as in MLX for Python: it does
-// not turn half precision into single.
+// not turn half precision into single. Only with a fraction, or with booleans,
+// the result has a dtype that can hold it.
 
 // AddN returns a + v.
 func (s *Scope) AddN(a Array, v float64) Array {

@@ -88,7 +88,8 @@ func (s *Scope) Squeeze(a Array, axis int) Array {
 	return s.array(fnSqueeze, uintptr(a.handle), uintptr(axis))
 }
 
-// Slice cuts start ≤ i < stop out of axis.
+// Slice cuts start ≤ i < stop out of axis, as far as there are such; negative
+// ones count from the end.
 func (s *Scope) Slice(a Array, axis, start, stop int) Array {
 	shape := s.Shape(a)
 	if axis < 0 {
@@ -106,12 +107,13 @@ func (s *Scope) Slice(a Array, axis, start, stop int) Array {
 	return s.array(fnSlice, uintptr(a.handle), uintptr(unsafe.Pointer(unsafe.SliceData(from))), uintptr(unsafe.Pointer(unsafe.SliceData(to))), uintptr(len(from)))
 }
 
-// Take picks indices along axis.
+// Take picks indices along axis. MLX does not check that there are such.
 func (s *Scope) Take(a, indices Array, axis int) Array {
 	return s.array(fnTake, uintptr(a.handle), uintptr(indices.handle), uintptr(axis))
 }
 
-// TakeAlongAxis picks, at each place, the element of axis that indices names.
+// TakeAlongAxis picks, at each place, the element of axis that indices names,
+// unchecked.
 func (s *Scope) TakeAlongAxis(a, indices Array, axis int) Array {
 	return s.array(fnTakeAlongAxis, uintptr(a.handle), uintptr(indices.handle), uintptr(axis))
 }
