@@ -24,6 +24,8 @@ const (
 	KindStep       Kind = "step"
 	KindPhases     Kind = "phases"
 	KindSpan       Kind = "span"
+	KindHeld       Kind = "held"
+	KindProfile    Kind = "profile"
 	KindEval       Kind = "eval"
 	KindCheckpoint Kind = "checkpoint"
 	KindWarning    Kind = "warning"
@@ -35,7 +37,7 @@ const (
 // version is refused; what a newer minor version adds is passed through.
 const (
 	ProtocolMajor = 1
-	ProtocolMinor = 0
+	ProtocolMinor = 1
 )
 
 // Hello is a worker's first word, said before it loads a model. A worker that
@@ -106,17 +108,49 @@ type Step struct {
 	EmitWait     Opt[float64] `json:"emit_wait,omitzero"` // seconds in which a full event queue held the step up
 }
 
-// Phases splits one step's time; Profile mode only.
+// Phases splits one step's time, as measured; Profile mode only.
 type Phases struct {
-	Seconds map[string]float64 `json:"seconds"` // forward, backward, optimizer, …
+	Seconds map[string]float64 `json:"seconds"` // by phase: data, forward, loss, backward, optimizer
 }
 
-// Span is a piece of a step's time; Profile mode only.
+// Span is one leaf of a profile, summed over all profiled steps. Spans and
+// Helds are said when the last profiled step is done, then their Profiled,
+// and only then the checkpoint or the end of the job.
 type Span struct {
-	Path     []string   `json:"path"` // outermost first
-	Seconds  float64    `json:"seconds"`
-	GFLOP    Opt[Float] `json:"gflop,omitzero"`
-	Modelled bool       `json:"modelled"` // computed from shapes rather than measured
+	// Path is outermost first: the phase (data, forward, loss, backward,
+	// optimizer), then the block ("embedding", "block 12", "head"), the layer
+	// ("self_attn.q_proj", "input_layernorm") and MLX's own name of the
+	// operation ("Matmul"). A leaf that belongs to no block or layer leaves the
+	// element empty, or ends before it; no two spans have the same path.
+	Path     []string   `json:"path"`
+	Seconds  float64    `json:"seconds"` // its own, so that the spans add up to the total
+	Calls    int64      `json:"calls"`
+	GFLOP    Opt[Float] `json:"gflop,omitzero"` // counted from shapes
+	Bytes    Opt[int64] `json:"bytes,omitzero"` // that it writes
+	Modelled bool       `json:"modelled"`       // Seconds are its share of a measured piece, by a model of cost
+}
+
+// Held is memory that was held when a profile's steps were at their peak. Helds
+// add up to that peak.
+type Held struct {
+	// Path is outermost first: the kind (weights, adapters, optimizer,
+	// activations, loss, temporary), then block and layer as in Span.
+	Path     []string `json:"path"`
+	Bytes    int64    `json:"bytes"`
+	Modelled bool     `json:"modelled"` // shared out or computed from shapes, not read off
+}
+
+// Profiled ends a profile and says what its spans add up to.
+type Profiled struct {
+	Steps         int        `json:"steps"`
+	Seconds       float64    `json:"seconds"`                 // of all spans
+	Tokens        int64      `json:"tokens"`                  // real tokens that went through
+	Positions     int64      `json:"positions"`               // tokens that went through, padding included
+	Supervised    int64      `json:"supervised"`              // tokens that counted in the loss
+	CeilingGFLOPS Opt[Float] `json:"ceiling_gflops,omitzero"` // GFLOP/s of a large float matrix product, measured in this process
+	PeakBytes     int64      `json:"peak_bytes"`
+	Spans         int        `json:"spans"` // how many were said
+	Helds         int        `json:"helds"`
 }
 
 // Eval is one pass over validation rows.
@@ -186,6 +220,8 @@ func (Ready) Kind() Kind      { return KindReady }
 func (Step) Kind() Kind       { return KindStep }
 func (Phases) Kind() Kind     { return KindPhases }
 func (Span) Kind() Kind       { return KindSpan }
+func (Held) Kind() Kind       { return KindHeld }
+func (Profiled) Kind() Kind   { return KindProfile }
 func (Eval) Kind() Kind       { return KindEval }
 func (Checkpoint) Kind() Kind { return KindCheckpoint }
 func (Warning) Kind() Kind    { return KindWarning }

@@ -92,6 +92,10 @@ func decodePayload(kind trainer.Kind, raw json.RawMessage) (trainer.Payload, err
 		return decodeAs[trainer.Phases](raw)
 	case trainer.KindSpan:
 		return decodeAs[trainer.Span](raw)
+	case trainer.KindHeld:
+		return decodeAs[trainer.Held](raw)
+	case trainer.KindProfile:
+		return decodeAs[trainer.Profiled](raw)
 	case trainer.KindEval:
 		return decodeAs[trainer.Eval](raw)
 	case trainer.KindCheckpoint:

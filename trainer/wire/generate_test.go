@@ -14,7 +14,7 @@ import (
 // a field added to the contract is tested without a word here.
 
 var payloads = []trainer.Payload{
-	trainer.Hello{}, trainer.Ready{}, trainer.Step{}, trainer.Phases{}, trainer.Span{}, trainer.Eval{},
+	trainer.Hello{}, trainer.Ready{}, trainer.Step{}, trainer.Phases{}, trainer.Span{}, trainer.Held{}, trainer.Profiled{}, trainer.Eval{},
 	trainer.Checkpoint{}, trainer.Warning{}, trainer.Done{}, trainer.Failure{},
 }
 
