@@ -103,10 +103,53 @@ type Plan struct {
 	Matmul        string `json:"matmul,omitempty"`         // of a quantized base; empty is auto
 	LowRank       string `json:"low_rank,omitempty"`       // dtype of the low-rank path; empty is auto
 	LossPositions string `json:"loss_positions,omitempty"` // where scores are computed; empty is auto
+	Packing       string `json:"packing,omitempty"`        // on, off or auto; empty is auto
+	MaxShapes     Shapes `json:"max_shapes,omitzero"`      // widths that grouped batches may have; 0 is any number
 	MemoryLimit   Limit  `json:"memory_limit"`
 	CacheLimit    Limit  `json:"cache_limit"`
 	WiredLimit    Limit  `json:"wired_limit"`
 }
+
+// UnmarshalJSON gives what is left out its default.
+func (p *Plan) UnmarshalJSON(b []byte) error {
+	type members Plan
+	m := members{MaxShapes: DefaultMaxShapes}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return err
+	}
+	*p = Plan(m)
+	return nil
+}
+
+// Shapes is a number of batch shapes. In JSON it is left out where it is
+// DefaultMaxShapes: a configuration from before there was a bound keeps its key.
+type Shapes int
+
+// DefaultMaxShapes costs a few percent of padding, and bounds the traces that
+// MLX keeps of a compiled step: it never drops one.
+const DefaultMaxShapes Shapes = 8
+
+// IsZero makes `json:",omitzero"` leave the default out.
+func (s Shapes) IsZero() bool { return s == DefaultMaxShapes }
+
+// Compiles reports whether steps are compiled on a device of that kind: cpu,
+// metal or cuda. On a CPU each shape costs seconds of a C++ compiler and gains
+// nothing.
+func (c Config) Compiles(device string) bool {
+	switch c.Plan.Compile {
+	case "on":
+		return true
+	case "off":
+		return false
+	}
+	return device != "cpu"
+}
+
+// Values of Plan.Packing; empty is auto.
+const (
+	PackingOn  = "on"
+	PackingOff = "off"
+)
 
 // Values of Plan.Matmul, Plan.LowRank and Plan.LossPositions.
 const (
@@ -142,7 +185,7 @@ func DefaultConfig() Config {
 		Data:   Data{MaxSeqLength: 2048, GroupByLength: true},
 		Quality: Quality{Rank: 8, Scale: 20, Layers: -1, LearningRate: 1e-5, Optimizer: "adam",
 			LRSchedule: ConstantRate, WeightDecay: DefaultWeightDecay},
-		Plan:     Plan{Batch: 4, Accumulation: 1, Compile: "auto"},
+		Plan:     Plan{Batch: 4, Accumulation: 1, Compile: "auto", MaxShapes: DefaultMaxShapes},
 		Schedule: Schedule{Steps: 1000, EvalEvery: 200, ValBatches: 25, SaveEvery: 100},
 		Output:   Output{AdapterPath: "adapters"},
 	}
@@ -217,6 +260,7 @@ func (c Config) Validate() error {
 	need(c.Quality.WeightDecay == DefaultWeightDecay || c.Quality.Optimizer == "adamw", "weight-decay: %g; it goes with --optimizer adamw", float64(c.Quality.WeightDecay))
 	need(c.Plan.Batch >= 1, "batch-size: %d; use 1 or more", c.Plan.Batch)
 	need(c.Plan.Accumulation >= 1, "grad-accumulation-steps: %d; use 1 or more", c.Plan.Accumulation)
+	need(c.Plan.MaxShapes >= 0, "max-shapes: %d; use 1 or more, or 0 for any number", c.Plan.MaxShapes)
 	need(c.Schedule.Steps >= 1, "iters: %d; use 1 or more", c.Schedule.Steps)
 	need(c.Schedule.EvalEvery >= 1, "steps-per-eval: %d; use 1 or more", c.Schedule.EvalEvery)
 	need(c.Schedule.ValBatches >= -1, "val-batches: %d; use 0 or more, or -1 for all", c.Schedule.ValBatches)

@@ -47,15 +47,22 @@ type Job struct {
 }
 
 // Shape is a batch of Batch rows of Width tokens each, Width-1 of which are
-// predicted, run for Steps steps.
+// predicted, run for Steps steps. In a packed batch rows lie end to end, each as
+// long as it is: Width is then that of the longest.
 type Shape struct {
-	Batch int `json:"batch"`
-	Width int `json:"width"`
-	Steps int `json:"steps,omitempty"`
+	Batch  int `json:"batch"`
+	Width  int `json:"width"`
+	Packed int `json:"packed,omitempty"` // positions of a packed batch; 0 for rows padded to Width
+	Steps  int `json:"steps,omitempty"`
 }
 
 // Positions is the number of tokens that go through the model in one step.
-func (s Shape) Positions() int64 { return int64(s.Batch) * int64(s.Width-1) }
+func (s Shape) Positions() int64 {
+	if s.Packed > 0 {
+		return int64(s.Packed)
+	}
+	return int64(s.Batch) * int64(s.Width-1)
+}
 
 // TokenFiles are paths of tokenized splits; Valid may be empty.
 type TokenFiles struct {

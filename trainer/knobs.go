@@ -64,6 +64,8 @@ var Knobs = []Knob{
 	automatic("matmul", "Multiply with a quantized base as it is packed, or with dense matrices made of it; auto takes what is faster on this kind of machine", func(c *Config) *string { return &c.Plan.Matmul }, MatmulQuantized, MatmulDequantized),
 	automatic("low-rank", "Compute the low-rank path in the activations' dtype, from float32 masters, or in float32; auto takes what is faster", func(c *Config) *string { return &c.Plan.LowRank }, LowRankActivation, LowRankFloat32),
 	automatic("loss-positions", "Compute scores of the vocabulary at supervised positions only, or at all; auto takes what is faster", func(c *Config) *string { return &c.Plan.LossPositions }, LossSupervised, LossAll),
+	automatic("packing", "Lay the rows of a batch end to end, which leaves no padding; auto does where steps are not compiled", func(c *Config) *string { return &c.Plan.Packing }, PackingOn, PackingOff),
+	integer("max-shapes", "", "shapes", "Batch shapes that rows grouped by length may make, each of which a compiled step is traced for; 0 for any number", func(c *Config) *int { return (*int)(&c.Plan.MaxShapes) }),
 	limit("memory-limit", "", "MLX's memory limit, a guideline above which it waits and drops its cache", func(c *Config) *Limit { return &c.Plan.MemoryLimit }),
 	limit("cache-limit", "", "Freed memory that MLX may keep; default clears it every step, as mlx-lm does, but for the native engine on a CPU", func(c *Config) *Limit { return &c.Plan.CacheLimit }),
 	limit("wired-limit", "", "Memory that macOS must not page out; default is mlx-lm's choice", func(c *Config) *Limit { return &c.Plan.WiredLimit }),

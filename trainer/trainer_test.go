@@ -39,6 +39,8 @@ func validConfig(t *rapid.T) Config {
 	c.Plan.Accumulation = rapid.IntRange(1, 64).Draw(t, "accumulation")
 	c.Quality.Warmup = rapid.IntRange(0, c.Updates()-1).Draw(t, "warmup")
 	c.Plan.Checkpointing = rapid.Bool().Draw(t, "checkpointing")
+	c.Plan.Packing = rapid.SampledFrom([]string{"", PackingOn, PackingOff}).Draw(t, "packing")
+	c.Plan.MaxShapes = Shapes(rapid.IntRange(0, 16).Draw(t, "shapes"))
 	for _, l := range []*Limit{&c.Plan.MemoryLimit, &c.Plan.CacheLimit, &c.Plan.WiredLimit} {
 		if rapid.Bool().Draw(t, "limited") {
 			*l = LimitOf(rapid.Int64Range(0, 1<<45).Draw(t, "limit"))
@@ -101,7 +103,7 @@ func TestKeysStay(t *testing.T) {
 	}
 	for _, k := range Knobs {
 		changed, value := c, map[string]string{"lr-schedule": "cosine", "warmup": "3", "lr-end": "0.1", "grad-clip": "1", "weight-decay": "0",
-			"lora-modules": "self_attn.q_proj", "parity": "true"}[k.Name]
+			"lora-modules": "self_attn.q_proj", "parity": "true", "packing": "off", "max-shapes": "0"}[k.Name]
 		if value == "" {
 			continue
 		}
@@ -336,8 +338,8 @@ func TestSummarize(t *testing.T) {
 		t.Errorf("validation loss %g", got)
 	}
 	want := []ShapeSummary{
-		{Shape: Shape{2, 33, 2}, StepSeconds: 1.5, PeakBytes: Some(int64(50))},
-		{Shape: Shape{2, 65, 2}, StepSeconds: 1.5, PeakBytes: Some(int64(70))},
+		{Shape: Shape{Batch: 2, Width: 33, Steps: 2}, StepSeconds: 1.5, PeakBytes: Some(int64(50))},
+		{Shape: Shape{Batch: 2, Width: 65, Steps: 2}, StepSeconds: 1.5, PeakBytes: Some(int64(70))},
 	}
 	if diff := cmp.Diff(want, s.Shapes, cmp.AllowUnexported(Opt[int64]{})); diff != "" {
 		t.Error(diff)

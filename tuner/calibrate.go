@@ -286,10 +286,10 @@ func (r *run) safe(p Point, s trainer.Shape) bool {
 
 // observe takes from a burst what every burst tells.
 func (r *run) observe(b trainer.Burst) {
-	if h := b.Summary.Hello; h != nil {
+	h := cmp.Or(b.Summary.Hello, b.Result.Hello)
+	if h != nil && h.Device.Kind != r.device {
 		r.device = h.Device.Kind
-	} else if h := b.Result.Hello; h != nil {
-		r.device = h.Device.Kind
+		clear(r.plans) // it has a say in how rows become batches
 	}
 	steps := b.Summary.Steps
 	if len(steps) == 0 {

@@ -208,7 +208,9 @@ func (r *run) measure(f *finalist, b trainer.Burst, strata []stratum, at func(tr
 		f.spread = math.Sqrt(variance) / weights
 	}
 	f.peak, f.jitter = peakOf(b, f.plan.Widest)
-	f.trace = traceSeconds(b)
+	if compiled(b) || !f.plan.packed { // nearly every packed batch has a shape of its own, and without tracing that costs nothing
+		f.trace = traceSeconds(b)
+	}
 	for _, s := range b.Summary.Steps {
 		f.cache = max(f.cache, s.Memory.Cache.Or(0))
 	}

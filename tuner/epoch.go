@@ -16,6 +16,8 @@ import (
 type epoch struct {
 	search.Plan
 	batches []data.Batch
+	work    []predict.Work // of each batch
+	packed  bool
 }
 
 func (r *run) epoch(batch, limit int) *epoch {
@@ -23,31 +25,67 @@ func (r *run) epoch(batch, limit int) *epoch {
 	if e, ok := r.plans[key]; ok {
 		return e
 	}
-	e := &epoch{batches: data.PlanBatches(r.Lengths, batch, limit, r.Base.Config.Data.GroupByLength)}
-	slices.SortStableFunc(e.batches, func(a, b data.Batch) int { return cmp.Compare(a.Shape.Width, b.Shape.Width) })
+	e := &epoch{batches: data.PlanBatches(r.Lengths, r.batching(batch, limit))}
+	slices.SortStableFunc(e.batches, func(a, b data.Batch) int { return cmp.Compare(even(a.Shape).Width, even(b.Shape).Width) })
 	for _, b := range e.batches {
-		e.Work = e.Work.Plus(predict.WorkOf(b.Shape), 1)
+		w := r.workOf(b, limit)
+		e.work, e.Work = append(e.work, w), e.Work.Plus(w, 1)
+		e.packed = e.packed || b.Shape.Packed > 0
 		e.Tokens += b.Tokens
 		e.Positions += b.Shape.Positions()
 		for _, row := range b.Rows {
 			e.Useful += data.Supervised(r.Lengths[row], r.Prompts[row], limit)
 		}
-		e.Widest = b.Shape
+		e.Widest = even(b.Shape)
 	}
 	e.Batches = len(e.batches)
 	r.plans[key] = e
 	return e
 }
 
+// batching is how the training will make batches of so many rows, cut there, on
+// the device as far as it is known.
+func (r *run) batching(batch, limit int) data.Batching {
+	c := r.Base.Config
+	c.Plan.Batch, c.Data.MaxSeqLength = batch, limit
+	return data.BatchingOf(c, r.device).Bounded(r.Lengths, r.ValidLengths)
+}
+
+// workOf is the work of a batch. In a packed one every row attends to itself
+// alone.
+func (r *run) workOf(b data.Batch, limit int) predict.Work {
+	w := predict.WorkOf(b.Shape)
+	if b.Shape.Packed > 0 {
+		w.Squares = 0
+		for _, row := range b.Rows {
+			n := float64(max(min(int(r.Lengths[row]), limit)-1, 0))
+			w.Squares += n * n
+		}
+	}
+	return w
+}
+
+// even is a shape as bursts can run it: rows of one width with as many positions
+// as the batch has, rounded up to whole tokens.
+func even(s trainer.Shape) trainer.Shape {
+	out := trainer.Shape{Batch: s.Batch, Width: s.Width}
+	if s.Packed > 0 {
+		out.Width = 1 + (s.Packed+s.Batch-1)/s.Batch
+	}
+	return out
+}
+
 // shapes counts the distinct widths, narrowest first.
 func (e *epoch) shapes() []trainer.Shape {
 	var out []trainer.Shape
 	for _, b := range e.batches {
-		if n := len(out); n > 0 && out[n-1].Width == b.Shape.Width {
+		s := even(b.Shape)
+		if n := len(out); n > 0 && out[n-1].Width == s.Width {
 			out[n-1].Steps++
 			continue
 		}
-		out = append(out, trainer.Shape{Batch: b.Shape.Batch, Width: b.Shape.Width, Steps: 1})
+		s.Steps = 1
+		out = append(out, s)
 	}
 	return out
 }

@@ -20,7 +20,7 @@ const (
 func (r *run) expect(d *decision, f *finalist, s steadiness, step float64) trainer.Expected {
 	steps := d.config.Schedule.Steps
 	median, low, high := r.peaksSeen(f, steps)
-	ahead := foresee(r.drawn(f, steps))
+	ahead := r.foresee(f, steps)
 	if f.inOrder {
 		median = r.peakAt(f.Point, trainer.Shape{Batch: f.Batch, Width: ahead.widest}) * f.peakBias
 		low, high = median, median
@@ -135,8 +135,8 @@ func (e *epoch) samplingError(steps int, seconds func(predict.Work) float64) flo
 	mean := seconds(e.Work) / n
 	rate := float64(e.Tokens) / n
 	var sum float64
-	for _, b := range e.batches {
-		d := seconds(predict.WorkOf(b.Shape))/mean - float64(b.Tokens)/rate
+	for i, b := range e.batches {
+		d := seconds(e.work[i])/mean - float64(b.Tokens)/rate
 		sum += d * d
 	}
 	return math.Sqrt(sum / n / float64(steps) * (1 - float64(steps)/n))

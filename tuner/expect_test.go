@@ -48,7 +48,7 @@ func TestSupervisedTokensAreCountedOnce(t *testing.T) {
 	}
 	c := r.Config
 	split := data.Split{Lengths: s.Lengths, Prompts: s.Prompts}
-	if want := split.Stats(c.Plan.Batch, c.Data.MaxSeqLength, c.Data.GroupByLength).Supervised; r.Data.Supervised != want {
+	if want := split.Stats(data.BatchingOf(c, "cpu")).Supervised; r.Data.Supervised != want {
 		t.Errorf("%d supervised tokens, the split has %d", r.Data.Supervised, want)
 	}
 	p, err := s.prepare()
@@ -56,7 +56,7 @@ func TestSupervisedTokensAreCountedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	const limit = 129
-	if got, want := p.epoch(1, limit).Useful, split.Stats(1, limit, true).Supervised; got != want {
+	if got, want := p.epoch(1, limit).Useful, split.Stats(data.Batching{Batch: 1, MaxSeqLength: limit, Grouped: true}).Supervised; got != want {
 		t.Errorf("%d supervised tokens in an epoch of single rows, the split has %d", got, want)
 	}
 }

@@ -1,6 +1,7 @@
 package tuner
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/fnv"
@@ -11,6 +12,7 @@ import (
 	"github.com/mlxdyno/mlxdyno/probe/model"
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/data"
+	"github.com/mlxdyno/mlxdyno/tuner/predict"
 )
 
 // machine is a simulated machine with a training engine: known constants, noise
@@ -68,9 +70,8 @@ func (m *machine) peak(c trainer.Config, s trainer.Shape) float64 {
 	if c.Plan.Checkpointing {
 		gc = 1
 	}
-	n := float64(s.Width - 1)
-	bs := float64(s.Batch) * n
-	stage := math.Max(bs*m.alpha[gc]+bs*n*m.mu[gc], bs*m.floor)
+	w := predict.WorkOf(s)
+	stage := math.Max(w.Positions*m.alpha[gc]+w.Squares*m.mu[gc], w.Positions*m.floor)
 	extra := 0.0
 	if c.Plan.Accumulation > 1 {
 		extra = 4*m.adapters(c.Quality.Rank) + 0.03*stage
@@ -79,9 +80,8 @@ func (m *machine) peak(c trainer.Config, s trainer.Shape) float64 {
 }
 
 func (m *machine) seconds(c trainer.Config, s trainer.Shape) float64 {
-	n := float64(s.Width - 1)
-	bs := float64(s.Batch) * n
-	t := m.t0 + bs*(m.beta*(1+m.adapters(c.Quality.Rank)*1.5/float64(m.facts.Parameters))+m.gamma*n)
+	w := predict.WorkOf(s)
+	t := m.t0 + w.Positions*m.beta*(1+m.adapters(c.Quality.Rank)*1.5/float64(m.facts.Parameters)) + w.Squares*m.gamma
 	if c.Model.Quantize != 0 {
 		t *= 1.5
 	}
@@ -109,11 +109,7 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 
 	result := trainer.Result{Outcome: trainer.Finished}
 	clock := 2.5 // to load
-	device := m.device
-	if device == "" {
-		device = "cpu"
-	}
-	events := []trainer.Event{{Payload: trainer.Hello{Engine: "mlx-lm", Device: trainer.Device{Kind: device}, Compiled: m.compile > 0}}}
+	events := []trainer.Event{{Payload: trainer.Hello{Engine: "mlx-lm", Device: trainer.Device{Kind: m.kind()}, Compiled: m.compile > 0}}}
 	if m.fail != nil {
 		result.Outcome, result.Failure = trainer.Failed, m.fail
 		result.Elapsed = time.Second
@@ -154,6 +150,12 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 	return trainer.Burst{Job: job, Result: result, Summary: trainer.Summarize(events)}, nil
 }
 
+func (m *machine) kind() string { return cmp.Or(m.device, "cpu") }
+
+func (m *machine) batching(c trainer.Config) data.Batching {
+	return data.BatchingOf(c, m.kind()).Bounded(m.lengths, nil)
+}
+
 func (m *machine) batches(job trainer.Job, rng *rand.Rand) []data.Batch {
 	var out []data.Batch
 	for _, s := range job.Shapes {
@@ -164,7 +166,7 @@ func (m *machine) batches(job trainer.Job, rng *rand.Rand) []data.Batch {
 	if len(job.Shapes) > 0 {
 		return out
 	}
-	plan := data.PlanBatches(m.lengths, job.Config.Plan.Batch, job.Config.Data.MaxSeqLength, job.Config.Data.GroupByLength)
+	plan := data.PlanBatches(m.lengths, m.batching(job.Config))
 	order := newTwister(uint32(job.Config.Seed)).permutation
 	if m.shuffles { // an engine with an order of its own
 		order = rng.Perm

@@ -16,7 +16,7 @@ import (
 // drawn returns the batches of the first steps of a training, in order.
 func (r *run) drawn(f *finalist, steps int) []data.Batch {
 	c := f.config
-	plan := data.PlanBatches(r.Lengths, c.Plan.Batch, c.Data.MaxSeqLength, c.Data.GroupByLength)
+	plan := data.PlanBatches(r.Lengths, r.batching(c.Plan.Batch, c.Data.MaxSeqLength))
 	rng := newTwister(uint32(c.Seed))
 	out := make([]data.Batch, 0, steps)
 	for len(out) < steps && len(plan) > 0 {
@@ -36,12 +36,12 @@ type foreseen struct {
 	widest int
 }
 
-func foresee(batches []data.Batch) foreseen {
+func (r *run) foresee(f *finalist, steps int) foreseen {
 	var out foreseen
-	for _, b := range batches {
-		out.work = out.work.Plus(predict.WorkOf(b.Shape), 1)
+	for _, b := range r.drawn(f, steps) {
+		out.work = out.work.Plus(r.workOf(b, f.config.Data.MaxSeqLength), 1)
 		out.tokens += b.Tokens
-		out.widest = max(out.widest, b.Shape.Width)
+		out.widest = max(out.widest, even(b.Shape).Width)
 	}
 	return out
 }

@@ -45,8 +45,8 @@ func (r *run) rehearse(ctx context.Context, f *finalist) error {
 	var tokens, peak int64
 	var widest trainer.Shape
 	for i, s := range burst.Summary.Steps {
-		if s.Shape.Width > widest.Width {
-			widest = trainer.Shape{Batch: s.Shape.Batch, Width: s.Shape.Width}
+		if shape := even(s.Shape); shape.Width > widest.Width {
+			widest = shape
 		}
 		f.inOrder = f.inOrder && s.Shape.Width == expected[i].Shape.Width && s.Tokens == expected[i].Tokens
 		peak = max(peak, s.Memory.Peak.Or(0))

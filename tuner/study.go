@@ -31,6 +31,14 @@ type Study struct {
 	Prompts []int32 // leading tokens of each that are not supervised
 	Tokens  trainer.TokenFiles
 
+	// ValidLengths are the tokens of each validation row, which share shapes with
+	// the training's; nil when there are none.
+	ValidLengths []int32
+
+	// Device is the kind of device that bursts will run on: cpu, metal or cuda.
+	// Empty leaves it to the first burst to say.
+	Device string
+
 	// ValidRows is how many rows the validation split has; 0 when unknown. The
 	// time of validations is estimated by it.
 	ValidRows int
@@ -150,7 +158,7 @@ func (s Study) prepare() (*run, error) {
 	if s.Keys.Model == "" {
 		s.Keys.Model = s.Facts.Key
 	}
-	r := &run{Study: s, plans: map[[2]int]*epoch{}, died: map[predict.Condition]int64{}}
+	r := &run{Study: s, device: s.Device, plans: map[[2]int]*epoch{}, died: map[predict.Condition]int64{}}
 	r.report = &Report{Schema: Schema, Verdict: Unconfirmed, Limit: s.Limit, Wishes: s.Wishes, Keys: s.Keys, Seed: s.Seed}
 	r.bursts = &bench{study: &r.Study, report: r.report}
 	axes, err := s.axes()

@@ -13,7 +13,7 @@ import (
 func (m *machine) truth(c trainer.Config, prompts []int32) (secondsPerUseful, tokensPerSecond, peak float64) {
 	var seconds float64
 	var tokens, useful int64
-	for _, b := range data.PlanBatches(m.lengths, c.Plan.Batch, c.Data.MaxSeqLength, c.Data.GroupByLength) {
+	for _, b := range data.PlanBatches(m.lengths, m.batching(c)) {
 		seconds += m.seconds(c, b.Shape)
 		tokens += b.Tokens
 		for _, row := range b.Rows {

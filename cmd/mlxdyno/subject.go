@@ -162,9 +162,10 @@ func (s *subject) dataState() *probe.DataState {
 	if s.set == nil {
 		return nil
 	}
-	c := s.settings.Config
-	st := s.set.Train.Stats(c.Plan.Batch, c.Data.MaxSeqLength, c.Data.GroupByLength)
-	lengths := probe.LengthStats(st)
+	st := s.set.Train.Stats(s.batching())
+	lengths := probe.LengthStats{Rows: st.Rows, Tokens: st.Tokens, Supervised: st.Supervised, P50: st.P50, P90: st.P90, P99: st.P99, Max: st.Max,
+		Cap: st.Cap, RowsCut: st.RowsCut, TokensCut: st.TokensCut,
+		PaddingShare: st.Planned.PaddingShare, PaddingShareUngrouped: st.Shipped.PaddingShare, Shapes: st.Planned.Shapes}
 	rows := map[string]int{data.Train: len(s.set.Train.Lengths)}
 	for name, split := range map[string]*data.Split{data.Valid: s.set.Valid, data.Test: s.set.Test} {
 		if split != nil {
@@ -187,14 +188,25 @@ func installState(env install.Env, err error) probe.Install {
 		Versions: env.Versions, BLAS: env.BLAS, Managed: env.Managed}
 }
 
+// batching is how rows become batches as configured, on the device that MLX is
+// installed for.
+func (s *subject) batching() data.Batching {
+	var valid []int32
+	if s.set.Valid != nil {
+		valid = s.set.Valid.Lengths
+	}
+	return data.BatchingOf(s.settings.Config, s.env.Backend).Bounded(s.set.Train.Lengths, valid)
+}
+
 // batches are the shapes of an epoch as configured, and the share of padding
 // there would be if rows of like length shared batches.
 func (s *subject) batches() ([]trainer.Shape, trainer.Opt[float64]) {
-	c := s.settings.Config
 	var shapes []trainer.Shape
-	for _, b := range data.PlanBatches(s.set.Train.Lengths, c.Plan.Batch, c.Data.MaxSeqLength, c.Data.GroupByLength) {
+	for _, b := range data.PlanBatches(s.set.Train.Lengths, s.batching()) {
 		shapes = append(shapes, b.Shape)
 	}
-	grouped := s.set.Train.Stats(c.Plan.Batch, c.Data.MaxSeqLength, true).PaddingShare
-	return shapes, trainer.Some(grouped)
+	c := s.settings.Config
+	c.Data.GroupByLength = true
+	grouped := s.set.Train.Stats(data.BatchingOf(c, s.env.Backend)).Planned
+	return shapes, trainer.Some(grouped.PaddingShare)
 }

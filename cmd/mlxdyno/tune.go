@@ -199,13 +199,14 @@ func (s *subject) study(ctx context.Context, wishes tuner.Wishes) (*tuner.Study,
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, "", fmt.Errorf("make the journal's directory: %w", err)
 	}
-	validRows := 0
+	var valid []int32
 	if s.set.Valid != nil {
-		validRows = len(s.set.Valid.Lengths)
+		valid = s.set.Valid.Lengths
 	}
 	return &tuner.Study{
 		Bursts: bursts, Base: s.settings, Facts: *s.facts,
-		Lengths: s.set.Train.Lengths, Prompts: s.set.Train.Prompts, Tokens: s.set.Tokens(), ValidRows: validRows,
+		Lengths: s.set.Train.Lengths, Prompts: s.set.Train.Prompts, Tokens: s.set.Tokens(),
+		ValidLengths: valid, ValidRows: len(valid), Device: s.env.Backend,
 		Limit: tuner.Limit{Bytes: room.Bytes.Or(0), Source: room.From}, Wishes: wishes, Keys: keys,
 		Seed: s.settings.Config.Seed, Journal: filepath.Join(dir, "journal.jsonl"),
 	}, dir, nil

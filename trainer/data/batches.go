@@ -11,7 +11,7 @@ import (
 // inputs and targets.
 const padTo = 32
 
-// Batch is one batch as mlx-lm forms it.
+// Batch is some rows that go through the model together.
 type Batch struct {
 	Shape  trainer.Shape
 	Tokens int64 // real tokens that go through the model; the rest of the positions is padding
@@ -20,43 +20,51 @@ type Batch struct {
 
 // PlanBatches returns the batches of one epoch, before mlx-lm permutes them:
 // rows sorted by length when grouped and in file order otherwise, the last
-// partial batch dropped, every batch as wide as its longest row padded to
-// 1 + a multiple of 32, at most maxSeqLength. It returns nil when there are
-// fewer rows than a batch holds.
+// partial batch dropped. Every batch is as wide as its longest row padded to
+// 1 + a multiple of 32, at most MaxSeqLength, or where shapes are bounded as the
+// next width that was chosen, by these rows alone if it was not by Bounded. It
+// returns nil when there are fewer rows than a batch holds.
 //
 // Note: as shipped, mlx-lm means to sort by length and sorts by the number of
 // keys of each row instead. File order is its order when all rows have the same
 // keys.
-func PlanBatches(lengths []int32, batch, maxSeqLength int, grouped bool) []Batch {
-	if batch < 1 || len(lengths) < batch {
+func PlanBatches(lengths []int32, b Batching) []Batch {
+	if b.Batch < 1 || len(lengths) < b.Batch {
 		return nil
 	}
+	b = b.Bounded(lengths, nil)
 	order := make([]int, len(lengths))
 	for i := range order {
 		order[i] = i
 	}
-	if grouped {
+	if b.Grouped {
 		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(lengths[a], lengths[b]) })
 	}
-	out := make([]Batch, 0, len(order)/batch)
-	for i := 0; i+batch <= len(order); i += batch {
-		rows := order[i : i+batch : i+batch]
-		width := batchWidth(lengths, rows, maxSeqLength)
-		b := Batch{Shape: trainer.Shape{Batch: batch, Width: width}, Rows: rows}
-		for _, r := range rows {
-			b.Tokens += int64(min(int(lengths[r]), width-1))
-		}
-		out = append(out, b)
+	out := make([]Batch, 0, len(order)/b.Batch)
+	for i := 0; i+b.Batch <= len(order); i += b.Batch {
+		out = append(out, b.batch(lengths, order[i:i+b.Batch:i+b.Batch]))
 	}
 	return out
 }
 
-func batchWidth(lengths []int32, rows []int, maxSeqLength int) int {
-	longest := 0
+// batch makes one of these rows.
+func (b Batching) batch(lengths []int32, rows []int) Batch {
+	longest, packed := 0, 0
 	for _, r := range rows {
-		longest = max(longest, int(lengths[r]))
+		n := min(int(lengths[r]), b.MaxSeqLength)
+		longest, packed = max(longest, int(lengths[r])), packed+max(n-1, 0)
 	}
-	return min(1+padTo*((longest+padTo-1)/padTo), maxSeqLength)
+	out := Batch{Shape: trainer.Shape{Batch: len(rows)}, Rows: rows}
+	if b.Packed && packed > 0 { // rows that predict nothing still are a batch: a padded one
+		out.Shape.Width, out.Shape.Packed = min(1+longest, b.MaxSeqLength), packed
+		out.Tokens = int64(packed)
+		return out
+	}
+	out.Shape.Width = b.width(longest)
+	for _, r := range rows {
+		out.Tokens += int64(min(int(lengths[r]), out.Shape.Width-1))
+	}
+	return out
 }
 
 // Supervised is the number of targets of one row that count in mlx-lm's loss.
@@ -66,60 +74,4 @@ func batchWidth(lengths []int32, rows []int, maxSeqLength int) int {
 func Supervised(length, prompt int32, maxSeqLength int) int64 {
 	last := min(int(length), maxSeqLength-1)
 	return int64(max(0, last-max(int(prompt), 1)+1))
-}
-
-// Stats describes the rows of a split and their batches, exactly.
-type Stats struct {
-	Rows                  int
-	Tokens                int64 // of all rows, uncut
-	Supervised            int64 // targets that count in the loss in one pass over all rows, as mlx-lm's mask counts them
-	P50, P90, P99, Max    int   // tokens of a row, uncut; nearest rank
-	Cap                   int   // maxSeqLength
-	RowsCut               int   // rows longer than Cap
-	TokensCut             int64 // tokens beyond Cap
-	PaddingShare          float64
-	PaddingShareUngrouped float64
-	Shapes                int // distinct batch shapes
-}
-
-// Stats returns figures of the split in batches as PlanBatches forms them.
-// Padding shares are of all computed positions, batch × (width - 1).
-func (s *Split) Stats(batch, maxSeqLength int, grouped bool) Stats {
-	st := Stats{Rows: len(s.Lengths), Cap: maxSeqLength}
-	for i, n := range s.Lengths {
-		st.Tokens += int64(n)
-		st.Supervised += Supervised(n, s.Prompts[i], maxSeqLength)
-		if over := int(n) - maxSeqLength; over > 0 {
-			st.RowsCut++
-			st.TokensCut += int64(over)
-		}
-	}
-	if sorted := slices.Sorted(slices.Values(s.Lengths)); len(sorted) > 0 {
-		rank := func(percent int) int { return int(sorted[(len(sorted)*percent+99)/100-1]) }
-		st.P50, st.P90, st.P99, st.Max = rank(50), rank(90), rank(99), rank(100)
-	}
-	plan := PlanBatches(s.Lengths, batch, maxSeqLength, grouped)
-	shapes := map[trainer.Shape]bool{}
-	for _, b := range plan {
-		shapes[b.Shape] = true
-	}
-	st.Shapes = len(shapes)
-	st.PaddingShare = paddingShare(plan)
-	st.PaddingShareUngrouped = st.PaddingShare
-	if grouped {
-		st.PaddingShareUngrouped = paddingShare(PlanBatches(s.Lengths, batch, maxSeqLength, false))
-	}
-	return st
-}
-
-func paddingShare(plan []Batch) float64 {
-	var tokens, positions int64
-	for _, b := range plan {
-		tokens += b.Tokens
-		positions += b.Shape.Positions()
-	}
-	if positions == 0 {
-		return 0
-	}
-	return 1 - float64(tokens)/float64(positions)
 }

@@ -7,7 +7,9 @@
 // dataset classes in the Python environment that will train, and keeps the
 // tokens in a cache under the hash of everything that decides them. PlanBatches
 // repeats mlx-lm's batching on the lengths alone, Generator its order of them;
-// Rows, Epochs, Exact and Validation give a trainer what mlx-lm's would read.
+// Rows, Epochs, Exact, Validation and Stream give a trainer what mlx-lm's would
+// read. A Batching may differ from mlx-lm's in two ways that never change which
+// rows share a batch: fewer widths, or no padding at all.
 //
 // Note: lines are read and judged in Go only; Python gets rows, not files. So a
 // malformed line costs one row and a message with its place, not the run.

@@ -4,8 +4,8 @@ import (
 	"fmt"
 )
 
-// Epochs are mlx-lm's endless batches: those of PlanBatches, in an order that
-// is drawn anew for every pass over the data.
+// Epochs are endless batches: those of PlanBatches, in mlx-lm's order, which is
+// drawn anew for every pass over the data.
 type Epochs struct {
 	plan      []Batch
 	generator *Generator
@@ -23,10 +23,10 @@ type Position struct {
 
 // NewEpochs plans batches of rows of these lengths. From here on the generator
 // belongs to the epochs. There must be rows for one batch.
-func NewEpochs(lengths []int32, batch, maxSeqLength int, grouped bool, g *Generator) (*Epochs, error) {
-	plan := PlanBatches(lengths, batch, maxSeqLength, grouped)
+func NewEpochs(lengths []int32, b Batching, g *Generator) (*Epochs, error) {
+	plan := PlanBatches(lengths, b)
 	if len(plan) == 0 {
-		return nil, fmt.Errorf("a batch of %d rows cannot be made of %d", batch, len(lengths))
+		return nil, fmt.Errorf("a batch of %d rows cannot be made of %d", b.Batch, len(lengths))
 	}
 	e := &Epochs{plan: plan, generator: g}
 	e.draw()
@@ -70,9 +70,14 @@ func (e *Epochs) GoTo(p Position) error {
 // evaluate() computes the validation loss, in its order: grouped by length, at
 // most so many of them, or all if that is negative. A split smaller than a batch
 // is one batch of its own size. Seed is the configuration's, so that they are
-// the same every time.
-func Validation(lengths []int32, batch, maxSeqLength, batches int, seed uint32) []Batch {
-	plan := PlanBatches(lengths, min(batch, len(lengths)), maxSeqLength, true)
+// the same every time. Where b was Bounded by both splits, they share its widths
+// with the training's batches; where those are not grouped, or the batch is
+// smaller, widths are their own.
+func Validation(lengths []int32, b Batching, batches int, seed uint32) []Batch {
+	if n := len(lengths); !b.Grouped || n < b.Batch {
+		b.Batch, b.Grouped, b.MaxShapes, b.widths = min(b.Batch, n), true, 0, nil
+	}
+	plan := PlanBatches(lengths, b)
 	order := NewGenerator(seed).Permutation(len(plan))
 	if batches >= 0 {
 		order = order[:min(batches, len(order))]

@@ -17,7 +17,7 @@ func TestEpochsGoTo(t *testing.T) {
 		lengths := rapid.SliceOfN(rapid.Int32Range(0, 100), batch, 40).Draw(t, "lengths")
 		grouped, seed := rapid.Bool().Draw(t, "grouped"), rapid.Uint32().Draw(t, "seed")
 		epochs := func(seed uint32) *Epochs {
-			e, err := NewEpochs(lengths, batch, 64, grouped, NewGenerator(seed))
+			e, err := NewEpochs(lengths, Batching{Batch: batch, MaxSeqLength: 64, Grouped: grouped}, NewGenerator(seed))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -60,7 +60,7 @@ func TestEpochsGoTo(t *testing.T) {
 
 func TestEpochsUseEveryBatchOnce(t *testing.T) {
 	lengths := []int32{40, 3, 33, 32, 200, 1, 31}
-	e, err := NewEpochs(lengths, 2, 100, true, NewGenerator(7))
+	e, err := NewEpochs(lengths, Batching{Batch: 2, MaxSeqLength: 100, Grouped: true}, NewGenerator(7))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,11 +83,11 @@ func TestEpochsUseEveryBatchOnce(t *testing.T) {
 
 func TestEpochsErrors(t *testing.T) {
 	for name, batch := range map[string]int{"more than there are": 3, "none": 0} {
-		if _, err := NewEpochs([]int32{1, 2}, batch, 9, true, NewGenerator(0)); err == nil {
+		if _, err := NewEpochs([]int32{1, 2}, Batching{Batch: batch, MaxSeqLength: 9, Grouped: true}, NewGenerator(0)); err == nil {
 			t.Errorf("batch of %s: no error", name)
 		}
 	}
-	e, err := NewEpochs([]int32{1, 2}, 1, 9, true, NewGenerator(0))
+	e, err := NewEpochs([]int32{1, 2}, Batching{Batch: 1, MaxSeqLength: 9, Grouped: true}, NewGenerator(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,11 +102,13 @@ func TestEpochsErrors(t *testing.T) {
 
 func TestValidation(t *testing.T) {
 	lengths := []int32{40, 3, 33, 32, 200, 1, 31}
-	count := func(batch, batches int) int { return len(Validation(lengths, batch, 100, batches, 1)) }
-	if got := []int{count(2, -1), count(2, 2), count(2, 9), count(2, 0), len(Validation(nil, 2, 100, -1, 1))}; !slices.Equal(got, []int{3, 2, 3, 0, 0}) {
+	count := func(batch, batches int) int {
+		return len(Validation(lengths, Batching{Batch: batch, MaxSeqLength: 100}, batches, 1))
+	}
+	if got := []int{count(2, -1), count(2, 2), count(2, 9), count(2, 0), len(Validation(nil, Batching{Batch: 2, MaxSeqLength: 100}, -1, 1))}; !slices.Equal(got, []int{3, 2, 3, 0, 0}) {
 		t.Errorf("numbers of batches: %v", got)
 	}
-	got := Validation(lengths, 20, 100, 5, 1)
+	got := Validation(lengths, Batching{Batch: 20, MaxSeqLength: 100}, 5, 1)
 	if len(got) != 1 || !slices.Equal(got[0].Rows, []int{5, 1, 6, 3, 2, 0, 4}) {
 		t.Errorf("of fewer rows than a batch: %+v", got)
 	}

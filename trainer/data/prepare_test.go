@@ -131,7 +131,7 @@ func TestBatchesAreThoseOfMLXLM(t *testing.T) {
 	reference(t, &answers, "batches", cases)
 	for i, c := range cases {
 		var got [][3]json.RawMessage
-		for _, b := range data.PlanBatches(c.Lengths, c.Batch, c.Cap, c.Grouped) {
+		for _, b := range data.PlanBatches(c.Lengths, data.Batching{Batch: c.Batch, MaxSeqLength: c.Cap, Grouped: c.Grouped}) {
 			var row [3]json.RawMessage
 			for j, v := range []any{[]int{b.Shape.Batch, b.Shape.Width}, b.Rows, b.Tokens} {
 				row[j], _ = json.Marshal(v)

@@ -173,12 +173,12 @@ func TestPlanBatches(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if d := cmp.Diff(tt.want, data.PlanBatches(lengths, 2, 100, tt.grouped)); d != "" {
+			if d := cmp.Diff(tt.want, data.PlanBatches(lengths, data.Batching{Batch: 2, MaxSeqLength: 100, Grouped: tt.grouped})); d != "" {
 				t.Error(d)
 			}
 		})
 	}
-	if got := data.PlanBatches(lengths, 8, 100, true); got != nil {
+	if got := data.PlanBatches(lengths, data.Batching{Batch: 8, MaxSeqLength: 100, Grouped: true}); got != nil {
 		t.Errorf("a batch larger than the split: %v", got)
 	}
 }
@@ -187,7 +187,7 @@ func TestPlanBatchesProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		lengths := rapid.SliceOfN(rapid.Int32Range(0, 300), 0, 60).Draw(t, "lengths")
 		batch, limit := rapid.IntRange(1, 7).Draw(t, "batch"), rapid.IntRange(2, 200).Draw(t, "cap")
-		plan := data.PlanBatches(lengths, batch, limit, rapid.Bool().Draw(t, "grouped"))
+		plan := data.PlanBatches(lengths, data.Batching{Batch: batch, MaxSeqLength: limit, Grouped: rapid.Bool().Draw(t, "grouped")})
 		if len(plan) != len(lengths)/batch {
 			t.Fatalf("%d batches of %d rows", len(plan), len(lengths))
 		}
@@ -211,20 +211,30 @@ func TestPlanBatchesProperties(t *testing.T) {
 
 func TestStats(t *testing.T) {
 	s := data.Split{Lengths: []int32{10, 64, 20, 100}, Prompts: []int32{0, 60, 5, 90}}
-	got := s.Stats(2, 64, true)
-	want := data.Stats{
-		Rows: 4, Tokens: 194,
-		Supervised: 10 + 4 + 16 + 0, // to the first pad; 60 to 63 of a full row; none of a prompt that is cut
-		P50:        20, P90: 100, P99: 100, Max: 100,
-		Cap: 64, RowsCut: 1, TokensCut: 36,
-		PaddingShare:          1 - float64(30+126)/float64(2*32+2*63),
-		PaddingShareUngrouped: 1 - float64(73+83)/float64(4*63),
-		Shapes:                2,
+	shipped := data.Form{PaddingShare: 1 - float64(73+83)/float64(4*63), Shapes: 1}
+	grouped := data.Form{PaddingShare: 1 - float64(30+126)/float64(2*32+2*63), Shapes: 2}
+	for name, tt := range map[string]struct {
+		b                data.Batching
+		planned, bounded data.Form
+	}{
+		"as shipped": {data.Batching{}, shipped, grouped},
+		"grouped":    {data.Batching{Grouped: true}, grouped, grouped},
+		"bounded":    {data.Batching{Grouped: true, MaxShapes: 1}, shipped, shipped},
+		"packed":     {data.Batching{Grouped: true, MaxShapes: 1, Packed: true}, data.Form{Shapes: 2}, shipped},
+	} {
+		tt.b.Batch, tt.b.MaxSeqLength = 2, 64
+		want := data.Stats{
+			Rows: 4, Tokens: 194,
+			Supervised: 10 + 4 + 16 + 0, // to the first pad; 60 to 63 of a full row; none of a prompt that is cut
+			P50:        20, P90: 100, P99: 100, Max: 100,
+			Cap: 64, RowsCut: 1, TokensCut: 36,
+			Planned: tt.planned, Shipped: shipped, Grouped: grouped, Bounded: tt.bounded, Packed: data.Form{Shapes: 2},
+		}
+		if d := cmp.Diff(want, s.Stats(tt.b)); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
 	}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error(d)
-	}
-	if empty := (&data.Split{}).Stats(2, 64, true); empty != (data.Stats{Cap: 64}) {
+	if empty := (&data.Split{}).Stats(data.Batching{Batch: 2, MaxSeqLength: 64}); empty != (data.Stats{Cap: 64}) {
 		t.Errorf("of nothing: %+v", empty)
 	}
 }

@@ -87,11 +87,21 @@ func (r *Rows) Checksum() uint32 { return r.checksum }
 // Fill returns what mlx-lm's iterate_batches yields for a batch that was planned
 // with the same maxSeqLength: Batch × Width tokens, where rows are cut at
 // maxSeqLength and followed by zeros, and for each row its prompt and its length
-// as cut.
+// as cut. Of a packed batch the rows, so cut, follow each other without zeros.
 func (r *Rows) Fill(b Batch, maxSeqLength int) (tokens, spans []int32) {
+	spans = make([]int32, 0, 2*len(b.Rows))
+	if b.Shape.Packed > 0 {
+		tokens = make([]int32, 0, b.Shape.Packed+len(b.Rows)) // a position less than tokens in each row
+		for _, row := range b.Rows {
+			from := r.Tokens(row)
+			n := min(len(from), maxSeqLength)
+			tokens = append(tokens, from[:n]...)
+			spans = append(spans, r.Prompt(row), int32(n))
+		}
+		return tokens, spans
+	}
 	width := b.Shape.Width
 	tokens = make([]int32, len(b.Rows)*width)
-	spans = make([]int32, 0, 2*len(b.Rows))
 	for i, row := range b.Rows {
 		from := r.Tokens(row)
 		n := min(len(from), maxSeqLength)
@@ -110,13 +120,16 @@ type ExactBatch struct {
 
 // Exact returns the batches of a job with shapes: for each shape its Steps, at
 // least one, made of one row after the other, endlessly, each cut or repeated to
-// the full width. There must be a row.
-func Exact(rows *Rows, shapes []trainer.Shape) iter.Seq[ExactBatch] {
+// the full width. Packed or not, the tokens are the same. There must be a row.
+func Exact(rows *Rows, shapes []trainer.Shape, packed bool) iter.Seq[ExactBatch] {
 	return func(yield func(ExactBatch) bool) {
 		at := 0
 		for _, s := range shapes {
 			for step := range max(s.Steps, 1) {
 				b := ExactBatch{Shape: trainer.Shape{Batch: s.Batch, Width: s.Width}, New: step == 0}
+				if packed {
+					b.Shape.Packed = s.Batch * (s.Width - 1)
+				}
 				b.Tokens = make([]int32, s.Batch*s.Width)
 				for i := range s.Batch {
 					repeat(b.Tokens[i*s.Width:(i+1)*s.Width], rows.Tokens(at%rows.Len()))

@@ -113,7 +113,7 @@ func TestExact(t *testing.T) {
 		{small, false, []int32{1, 2}, []int32{0, 2}},
 		{large, true, []int32{0, 0, 0, 0, 0, 0, 0, 4, 5, 6, 7, 8, 9, 4}, []int32{0, 7, 0, 7}},
 	}
-	batches := Exact(r, []trainer.Shape{large, {Batch: 1, Width: 2, Steps: 2}, large})
+	batches := Exact(r, []trainer.Shape{large, {Batch: 1, Width: 2, Steps: 2}, large}, false)
 	if d := cmp.Diff(want, slices.Collect(batches)); d != "" {
 		t.Error(d)
 	}

@@ -110,7 +110,7 @@ func TestBatchesAreThoseOfTheWorker(t *testing.T) {
 		opened = append(opened, r)
 
 		// The worker also goes on from a position that Go tells.
-		elsewhere, err := data.NewEpochs(r.Lengths(), c.Batch, c.Cap, c.Grouped, data.NewGenerator(rng.Uint32()))
+		elsewhere, err := data.NewEpochs(r.Lengths(), data.Batching{Batch: c.Batch, MaxSeqLength: c.Cap, Grouped: c.Grouped}, data.NewGenerator(rng.Uint32()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -137,7 +137,7 @@ func TestBatchesAreThoseOfTheWorker(t *testing.T) {
 			tokens, spans := rows.Fill(b, c.Cap)
 			return workerBatch{Shape: [2]int{b.Shape.Batch, b.Shape.Width}, Tokens: tokens, Spans: spans}
 		}
-		epochs, err := data.NewEpochs(rows.Lengths(), c.Batch, c.Cap, c.Grouped, data.NewGenerator(c.Seed))
+		epochs, err := data.NewEpochs(rows.Lengths(), data.Batching{Batch: c.Batch, MaxSeqLength: c.Cap, Grouped: c.Grouped}, data.NewGenerator(c.Seed))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,11 +157,11 @@ func TestBatchesAreThoseOfTheWorker(t *testing.T) {
 		compareBatches(t, i, "resumed", want.Resumed, take())
 
 		var exact, validation []workerBatch
-		for b := range data.Exact(rows, c.Shapes) {
+		for b := range data.Exact(rows, c.Shapes, false) {
 			exact = append(exact, workerBatch{Shape: [2]int{b.Shape.Batch, b.Shape.Width}, Tokens: b.Tokens, Spans: b.Spans, New: b.New})
 		}
 		compareBatches(t, i, "exact", want.Exact, exact)
-		for _, b := range data.Validation(rows.Lengths(), c.ValBatch, c.Cap, c.ValBatches, c.Seed) {
+		for _, b := range data.Validation(rows.Lengths(), data.Batching{Batch: c.ValBatch, MaxSeqLength: c.Cap, Grouped: c.Grouped}, c.ValBatches, c.Seed) {
 			validation = append(validation, fill(b))
 		}
 		compareBatches(t, i, "validation", want.Validation, validation)

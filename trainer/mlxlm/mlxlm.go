@@ -54,13 +54,13 @@ func (*Engine) Capabilities(context.Context) (trainer.Capabilities, error) {
 	return capabilities(), nil
 }
 
-// capabilities are all but clipping, which mlx-lm's train() has no place for.
+// capabilities are all but what mlx-lm's train() has no place for.
 // Parity is what it has by nature.
 func capabilities() trainer.Capabilities {
 	c := trainer.Capabilities{ExactResume: true, Shapes: true}
 	for _, k := range trainer.Knobs {
 		switch k.Name {
-		case "grad-clip", "matmul", "low-rank", "loss-positions":
+		case "grad-clip", "matmul", "low-rank", "loss-positions", "packing", "max-shapes":
 		default:
 			c.Knobs = append(c.Knobs, k.Name)
 		}

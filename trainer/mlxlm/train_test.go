@@ -96,7 +96,7 @@ func sameAsMLXLM(t *testing.T, j trainer.Job, modules int) {
 		done = append(done, shapeAndTokens(r.Shape, r.Tokens))
 	}
 	// The first pass over the data is the plan, in some order.
-	for _, b := range data.PlanBatches(theWorld(t).set.Train.Lengths, 4, 64, false) {
+	for _, b := range data.PlanBatches(theWorld(t).set.Train.Lengths, data.Batching{Batch: 4, MaxSeqLength: 64}) {
 		planned = append(planned, shapeAndTokens(b.Shape, b.Tokens))
 	}
 	done = done[:len(planned)]

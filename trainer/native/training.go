@@ -80,7 +80,7 @@ func (t *training) run() error {
 func (t *training) source() (stop func(), err error) {
 	stop = func() {}
 	if shapes := t.job.Shapes; len(shapes) > 0 {
-		exact, done := iter.Pull(data.Exact(t.rows, shapes))
+		exact, done := iter.Pull(data.Exact(t.rows, shapes, t.batching().Packed))
 		t.next = func() (batch, bool) {
 			b, ok := exact()
 			if b.New {
@@ -90,8 +90,7 @@ func (t *training) source() (stop func(), err error) {
 		}
 		return done, nil
 	}
-	d, plan := t.config.Data, t.config.Plan
-	t.epochs, err = data.NewEpochs(t.rows.Lengths(), plan.Batch, d.MaxSeqLength, d.GroupByLength, data.NewGenerator(uint32(t.config.Seed)))
+	t.epochs, err = data.NewEpochs(t.rows.Lengths(), t.batching(), data.NewGenerator(uint32(t.config.Seed)))
 	if err != nil {
 		return stop, fail(trainer.FailData, "data.too-few-rows", "lower --batch-size, or add rows", "%v", err)
 	}
@@ -102,6 +101,17 @@ func (t *training) source() (stop func(), err error) {
 	}
 	t.next = func() (batch, bool) { return t.fill(t.rows, t.epochs.Next()), true }
 	return stop, nil
+}
+
+// batching is how rows become batches here.
+func (t *training) batching() data.Batching {
+	b := data.BatchingOf(t.config, t.said.Device.Kind)
+	b.Packed = false // the learner takes rows of one width
+	var valid []int32
+	if t.valid != nil {
+		valid = t.valid.Lengths()
+	}
+	return b.Bounded(t.rows.Lengths(), valid)
 }
 
 func (t *training) fill(rows *data.Rows, b data.Batch) batch {
@@ -261,7 +271,7 @@ func (t *training) evaluate() (done bool, err error) {
 	began := time.Now()
 	if t.validated == nil {
 		c := t.config
-		for _, b := range data.Validation(t.valid.Lengths(), c.Plan.Batch, c.Data.MaxSeqLength, c.Schedule.ValBatches, uint32(c.Seed)) {
+		for _, b := range data.Validation(t.valid.Lengths(), t.batching(), c.Schedule.ValBatches, uint32(c.Seed)) {
 			t.validated = append(t.validated, t.fill(t.valid, b))
 		}
 	}

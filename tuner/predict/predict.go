@@ -63,8 +63,13 @@ type Work struct {
 	Squares   float64 // Σ b·s²
 }
 
-// WorkOf returns the work of one step.
+// WorkOf returns the work of one step. Of a packed batch it takes the rows to be
+// alike, as those of grouped batches are.
 func WorkOf(s trainer.Shape) Work {
+	if s.Packed > 0 {
+		positions := float64(s.Packed)
+		return Work{Steps: 1, Positions: positions, Squares: positions * positions / float64(s.Batch)}
+	}
 	length := float64(s.Width - 1)
 	positions := float64(s.Batch) * length
 	return Work{Steps: 1, Positions: positions, Squares: positions * length}
