@@ -32,16 +32,17 @@ const (
 // Spec is run.json: what the training was last asked to be. What was changed to
 // get past a failure is in the journal.
 type Spec struct {
-	Schema     string                    `json:"schema"`
-	Created    time.Time                 `json:"created"`
-	Config     trainer.Config            `json:"config"`
-	ConfigKey  string                    `json:"config_key"`
-	Origins    map[string]trainer.Origin `json:"origins,omitempty"`
-	Tokens     trainer.TokenFiles        `json:"tokens"`
-	Identity   Identity                  `json:"identity"`
-	Expected   *trainer.Expected         `json:"expected,omitempty"`
-	GuardBytes int64                     `json:"guard_bytes,omitempty"`
-	Publish    string                    `json:"publish,omitempty"` // absolute path to which the adapter is copied at the end
+	Schema       string                    `json:"schema"`
+	Created      time.Time                 `json:"created"`
+	Config       trainer.Config            `json:"config"`
+	ConfigKey    string                    `json:"config_key"`
+	Origins      map[string]trainer.Origin `json:"origins,omitempty"`
+	Tokens       trainer.TokenFiles        `json:"tokens"`
+	Identity     Identity                  `json:"identity"`
+	Expected     *trainer.Expected         `json:"expected,omitempty"`
+	GuardBytes   int64                     `json:"guard_bytes,omitempty"`
+	ProfileSteps int                       `json:"profile_steps,omitempty"` // steps of which a profile is to be recorded
+	Publish      string                    `json:"publish,omitempty"`       // absolute path to which the adapter is copied at the end
 }
 
 // Settings are the configuration and where each knob came from. What a flag

@@ -17,6 +17,7 @@ const (
 	didCreate  = "created"
 	didResume  = "resumed"
 	didStart   = "segment started"
+	didProfile = "profile"
 	didSave    = "checkpoint"
 	didEnd     = "segment ended"
 	didBackOff = "backed off"
@@ -30,7 +31,8 @@ type createRecord struct {
 
 type resumeRecord struct {
 	FromStep int            `json:"from_step"`
-	Config   trainer.Config `json:"config"` // in force from here
+	Config   trainer.Config `json:"config"`            // in force from here
+	Profile  int            `json:"profile,omitempty"` // steps of which a profile was asked for anew
 }
 
 type startRecord struct {
@@ -38,6 +40,7 @@ type startRecord struct {
 	From      *trainer.CheckpointRef `json:"from,omitempty"`
 	UntilStep int                    `json:"until_step"`
 	ConfigKey string                 `json:"config_key"`
+	Profile   bool                   `json:"profile,omitempty"`
 }
 
 type endRecord struct {
@@ -58,8 +61,9 @@ type history struct {
 	segments []Segment
 	backOffs []BackOff
 	notes    []Note
-	finish   *finishRecord // nil unless it is the last word
-	last     time.Time     // of the newest record
+	profile  *profileRecord // nil until it is recorded or given up
+	finish   *finishRecord  // nil unless it is the last word
+	last     time.Time      // of the newest record
 }
 
 // nextSegment is the number for the next worker process.
@@ -92,6 +96,9 @@ func (h *history) apply(kind string, at time.Time, data json.RawMessage) error {
 			return err
 		}
 		h.config, h.finish = r.Config, nil
+		if r.Profile > 0 && h.profile != nil && h.profile.Abandoned != "" {
+			h.profile = nil
+		}
 	case didStart:
 		var r startRecord
 		if err := json.Unmarshal(data, &r); err != nil {
@@ -100,7 +107,7 @@ func (h *history) apply(kind string, at time.Time, data json.RawMessage) error {
 		if r.Segment != len(h.segments) {
 			return fmt.Errorf("segment %d follows %d others", r.Segment, len(h.segments))
 		}
-		s := Segment{Number: r.Segment, Started: at, ConfigKey: r.ConfigKey, UntilStep: r.UntilStep}
+		s := Segment{Number: r.Segment, Started: at, ConfigKey: r.ConfigKey, UntilStep: r.UntilStep, Profile: r.Profile}
 		if r.From != nil {
 			s.FromStep = r.From.Step
 		}
@@ -115,6 +122,15 @@ func (h *history) apply(kind string, at time.Time, data json.RawMessage) error {
 			return fmt.Errorf("segment %d ended and never started", r.Segment)
 		}
 		h.segments[r.Segment].end(r)
+	case didProfile:
+		var r profileRecord
+		if err := json.Unmarshal(data, &r); err != nil {
+			return err
+		}
+		if r.Segment < 0 || r.Segment >= len(h.segments) {
+			return fmt.Errorf("segment %d has a profile and never started", r.Segment)
+		}
+		h.profile = &r
 	case didBackOff:
 		var b BackOff
 		if err := json.Unmarshal(data, &b); err != nil {

@@ -14,6 +14,9 @@ type keeper struct {
 	events []trainer.Event
 	lost   int
 	own    map[int]*segmentSum
+
+	profiler int // segment that recorded the profile; -1 for none
+	profile  profileSum
 }
 
 type segmentSum struct {
@@ -24,7 +27,7 @@ type segmentSum struct {
 }
 
 func newKeeper(segments []Segment) *keeper {
-	k := &keeper{cut: make([]int, len(segments)), own: map[int]*segmentSum{}}
+	k := &keeper{cut: make([]int, len(segments)), own: map[int]*segmentSum{}, profiler: -1}
 	limit := math.MaxInt
 	for i := len(segments) - 1; i >= 0; i-- {
 		k.cut[i] = limit
@@ -38,6 +41,13 @@ func (k *keeper) add(e trainer.Event) {
 	if own == nil {
 		own = &segmentSum{}
 		k.own[e.Segment] = own
+	}
+	profile := k.profile.add
+	if e.Segment != k.profiler {
+		profile = new(profileSum).add
+	}
+	if profile(e.Payload) { // of steps that were measured, whether or not they were lost
+		return
 	}
 	counts := e.Segment >= 0 && e.Segment < len(k.cut) && e.Step <= k.cut[e.Segment]
 	switch p := e.Payload.(type) {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/checkpoint"
@@ -77,6 +78,9 @@ func load(dir string, busy bool) (Report, error) {
 		return Report{}, err
 	}
 	kept := newKeeper(past.segments)
+	if p := past.profile; p != nil && p.Abandoned == "" {
+		kept.profiler = p.Segment
+	}
 	bad, err := readEvents(filepath.Join(dir, eventsName), kept.add)
 	if err != nil {
 		return Report{}, err
@@ -91,6 +95,10 @@ func load(dir string, busy bool) (Report, error) {
 	if n := r.Totals.UnrecordedSteps; n > 0 {
 		r.Warnings = append(r.Warnings, Warning{Count: n, Warning: trainer.Warning{Code: "events.missing",
 			Text: "steps were trained and saved whose losses and times were lost when the supervising process died; sums here leave them out"}})
+	}
+	if p := r.Profile; p != nil && p.Missing > 0 {
+		r.Warnings = append(r.Warnings, Warning{Count: p.Missing, Warning: trainer.Warning{Code: "profile.incomplete",
+			Text: "parts of the profile cannot be read or cannot be true; its sums leave them out"}})
 	}
 	if bad > 0 {
 		r.Warnings = append(r.Warnings, Warning{Count: bad, Warning: trainer.Warning{Code: "events.unreadable",
@@ -141,7 +149,7 @@ func onDisk(root string) ([]CheckpointRecord, error) {
 func (r *Report) tell(past history, kept *keeper) {
 	events, replayed := kept.result()
 	sum := trainer.Summarize(events)
-	r.Ready, r.Figures = sum.Ready, sum.Figures
+	r.Ready, r.Figures = sum.Ready, trainer.Summarize(withoutProfile(events, past.segments)).Figures
 	r.Evals = latestEvals(sum.Evals)
 	r.FirstEval, r.LastEval, r.BestEval = pickEvals(r.Evals)
 	if n := len(r.Evals); n > 0 && r.Evals[n-1].Loss.Finite() {
@@ -163,9 +171,14 @@ func (r *Report) tell(past history, kept *keeper) {
 			r.Reloads++
 		}
 	}
+	if kept.profile.end != nil {
+		r.Profile = newProfile(&kept.profile, past.segments[kept.profiler])
+	}
 	r.Totals = totals(events, past.segments)
 	r.Totals.ReplayedSteps, r.Totals.UnrecordedSteps = replayed, r.StepsDone-len(sum.Steps)
-	if r.State == StateFinished {
+	// A training with a profile in it takes longer than was promised for one
+	// without.
+	if r.State == StateFinished && !slices.ContainsFunc(r.Segments, func(s Segment) bool { return s.Profile }) {
 		r.Figures.TotalSeconds = r.Totals.Seconds
 	}
 	if r.Expected != nil {
@@ -173,10 +186,19 @@ func (r *Report) tell(past history, kept *keeper) {
 	}
 }
 
+// withoutProfile leaves out the steps of segments that recorded a profile:
+// they are slower and may need more memory than the training does.
+func withoutProfile(events []trainer.Event, segments []Segment) []trainer.Event {
+	return slices.DeleteFunc(slices.Clone(events), func(e trainer.Event) bool {
+		_, step := e.Payload.(trainer.Step)
+		return step && e.Segment >= 0 && e.Segment < len(segments) && segments[e.Segment].Profile
+	})
+}
+
 // planned reports whether what follows a segment is a reload rather than a
 // recovery or a resumption.
 func (s Segment) planned() bool {
-	return s.Outcome == trainer.Finished || s.Outcome == trainer.Stopped && s.Reason == "guard"
+	return !s.Profile && s.Outcome == trainer.Finished || s.Outcome == trainer.Stopped && s.Reason == "guard"
 }
 
 func totals(events []trainer.Event, segments []Segment) Totals {
@@ -187,6 +209,7 @@ func totals(events []trainer.Event, segments []Segment) Totals {
 			t.LoadSeconds += p.LoadSeconds
 		case trainer.Step:
 			t.StepSeconds += p.Seconds + p.DataSeconds
+			t.DataSeconds += p.DataSeconds
 			t.Tokens += p.Tokens
 			t.Supervised += p.Supervised
 		case trainer.Eval:
@@ -195,6 +218,7 @@ func totals(events []trainer.Event, segments []Segment) Totals {
 			t.CheckpointSeconds += p.Seconds
 		}
 	}
+	t.DataShare = quotient(t.DataSeconds, t.StepSeconds)
 	t.Seconds = trainer.Some(0.0)
 	for _, s := range segments {
 		sum, known := t.Seconds.Get()

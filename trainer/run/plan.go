@@ -29,6 +29,12 @@ type Plan struct {
 	// with Resume the run's own.
 	GuardBytes int64
 
+	// ProfileSteps asks for a profile of so many steps, rounded up to whole
+	// updates: the first ones of a new training, the next ones of a resumed one
+	// that has no profile. 0 asks for none, with Resume for what the run was
+	// asked for. An engine that cannot refuses (*NoProfilesError).
+	ProfileSteps int
+
 	// Segment is told, before the first event of each worker process, the
 	// configuration that it trains with: the one planned until a back-off. Nil
 	// tells nobody.

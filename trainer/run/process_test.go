@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -107,6 +108,7 @@ func playParent(arg string) int {
 		}
 	}
 	p := realPlan(dir)
+	p.ProfileSteps = 5 // deaths come in the middle of a profile, too
 	_, err := readSpec(dir)
 	p.Resume = err == nil
 	r, err := Train(context.Background(), p, printer{})
@@ -249,8 +251,7 @@ func TestInterruptRealWorker(t *testing.T) {
 	if err != nil || report.State != StateInterrupted || len(report.Checkpoints) == 0 {
 		t.Fatalf("%s, %v", report.State, err)
 	}
-	newest := report.Checkpoints[len(report.Checkpoints)-1].Step
-	if newest != report.StepsDone {
+	if newest := report.Checkpoints[len(report.Checkpoints)-1].Step; newest != report.StepsDone {
 		t.Errorf("saved after step %d, stopped after %d", newest, report.StepsDone)
 	}
 	p.Resume = true
@@ -295,10 +296,19 @@ func TestMisbehavingWorkers(t *testing.T) {
 			Stall: worker.Stall{Start: 20 * time.Second, Evaluation: 2 * time.Second, Step: 2 * time.Second}}
 		return p
 	}
-	p := plan(t, fake.Script{})
-	undisturbed, err := Train(context.Background(), p, &seen{})
+	undisturbed, err := Train(context.Background(), plan(t, fake.Script{}), &seen{})
 	if err != nil || undisturbed.State != StateFinished || len(undisturbed.Losses) != 48 {
 		t.Fatalf("undisturbed: %s, %d losses, %v", undisturbed.State, len(undisturbed.Losses), err)
+	}
+	p := plan(t, fake.Script{Blocks: 3, StepTime: time.Millisecond})
+	p.ProfileSteps = 5
+	profiling, err := Train(context.Background(), p, &seen{})
+	if err != nil || profiling.Profile == nil {
+		t.Fatal(err)
+	}
+	wantLosses(t, profiling, undisturbed)
+	if p := profiling.Profile; len(p.Blocks) != 5 || len(p.Held) != 3 || math.Abs(p.Phases[3].ClockSeconds.Or(0)-p.ModelledSeconds) > 1e-9 {
+		t.Errorf("profile %+v", p)
 	}
 	data := &trainer.Failure{FailKind: trainer.FailData, Code: "data.empty", Text: "no rows"}
 	tests := []struct {

@@ -52,6 +52,8 @@ func (m *Meter) Add(e trainer.Event) {
 		m.in, m.now.Segment = false, e.Segment
 	case trainer.Eval:
 		m.now.ValLoss = trainer.Some(p.Loss)
+	case trainer.Profiled: // the steps that follow are faster than those it took
+		m.wall, m.gaps, m.speed = 0, 0, rate{}
 	case trainer.Step:
 		m.now.Step, m.now.Segment = e.Step, e.Segment
 		m.now.Loss, m.now.Memory = trainer.Some(p.Loss), p.Memory

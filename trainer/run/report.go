@@ -46,10 +46,11 @@ type Report struct {
 	LastEval    *trainer.EvalRecord  `json:"last_eval,omitempty"`
 	BestEval    *trainer.EvalRecord  `json:"best_eval,omitempty"` // lowest finite loss
 
-	Figures  trainer.Figures   `json:"figures"`            // measured
+	Figures  trainer.Figures   `json:"figures"`            // measured, the profile left out
 	Expected *trainer.Expected `json:"expected,omitempty"` // promised before
 	Compared []Comparison      `json:"compared,omitempty"`
 	Totals   Totals            `json:"totals"`
+	Profile  *Profile          `json:"profile,omitempty"` // nil unless one was recorded
 
 	AdapterPath string    `json:"adapter_path,omitempty"` // complete adapter; empty until there is one
 	Failure     *Failure  `json:"failure,omitempty"`
@@ -69,6 +70,7 @@ type Segment struct {
 	LastStep   int                  `json:"last_step"`         // steps of the training done when it ended
 	Outcome    trainer.Outcome      `json:"outcome,omitempty"` // empty while it runs, or when nobody saw it end
 	Reason     string               `json:"reason,omitempty"`  // why it was asked to end early: interrupt or guard
+	Profile    bool                 `json:"profile,omitempty"` // it recorded the profile, or was to
 	Seconds    trainer.Opt[float64] `json:"seconds,omitzero"`  // start of the process to its end
 	SuspectOOM bool                 `json:"suspected_oom,omitempty"`
 	Evidence   []trainer.Evidence   `json:"evidence,omitempty"`
@@ -122,8 +124,10 @@ type Comparison struct {
 
 // Totals are sums over the whole training, all segments together.
 type Totals struct {
-	Seconds           trainer.Opt[float64] `json:"seconds,omitzero"` // worker processes from start to end; unknown when one was not seen to end
-	StepSeconds       float64              `json:"step_seconds"`     // steps that count, data included
+	Seconds           trainer.Opt[float64] `json:"seconds,omitzero"`    // worker processes from start to end; unknown when one was not seen to end
+	StepSeconds       float64              `json:"step_seconds"`        // steps that count, data included
+	DataSeconds       float64              `json:"data_seconds"`        // of them, waiting for data
+	DataShare         trainer.Opt[float64] `json:"data_share,omitzero"` // DataSeconds of StepSeconds
 	EvalSeconds       float64              `json:"eval_seconds"`
 	CheckpointSeconds float64              `json:"checkpoint_seconds"`
 	LoadSeconds       float64              `json:"load_seconds"`

@@ -14,7 +14,10 @@ import (
 // asked reports whether the guard ended it early.
 func (t *training) segment(ctx context.Context, from *trainer.CheckpointRef) (_ trainer.Result, asked bool, _ error) {
 	job := trainer.Job{Config: t.config, Tokens: t.spec.Tokens, Dir: t.dir, From: from, Segment: t.next,
-		UntilStep: segmentEnd(stepsOf(from), t.config), SaveOnStop: true, Evaluate: true, Mode: trainer.Normal}
+		UntilStep: t.end(stepsOf(from)), SaveOnStop: true, Evaluate: true, Mode: trainer.Normal}
+	if t.profiling() {
+		job.Mode = trainer.Profile
+	}
 	process, err := t.plan.Engine.Process(job)
 	if err != nil {
 		return trainer.Result{}, false, fmt.Errorf("start %s: %w", t.plan.Engine.Name(), err)
@@ -22,11 +25,11 @@ func (t *training) segment(ctx context.Context, from *trainer.CheckpointRef) (_ 
 	if err := t.noteInexact(ctx, from); err != nil {
 		return trainer.Result{}, false, err
 	}
-	if err := t.record(didStart, startRecord{Segment: job.Segment, From: from, UntilStep: job.UntilStep, ConfigKey: t.config.Key()}); err != nil {
+	if err := t.record(didStart, startRecord{Segment: job.Segment, From: from, UntilStep: job.UntilStep, ConfigKey: t.config.Key(), Profile: job.Mode == trainer.Profile}); err != nil {
 		return trainer.Result{}, false, err
 	}
 	t.next++
-	t.watch.segment()
+	t.watch.segment(job.Mode == trainer.Profile)
 	if t.plan.Segment != nil {
 		t.plan.Segment(t.config)
 	}
@@ -65,6 +68,8 @@ func (t *training) take(e trainer.Event) (reload bool, err error) {
 		err = t.meet(p)
 	case trainer.Step:
 		notes, reload = t.watch.step(e, p)
+	case trainer.Profiled:
+		err = t.profiled(e.Segment, p)
 	case trainer.Checkpoint:
 		if err = t.events.sync(); err == nil {
 			err = t.record(didSave, p)

@@ -17,11 +17,11 @@ import (
 )
 
 // engine names itself and hands out nothing to start: sim trains in process.
-type engine struct{ inexact bool }
+type engine struct{ inexact, plain bool } // plain ones record no profiles
 
 func (engine) Name() string { return "sim" }
 func (e engine) Capabilities(context.Context) (trainer.Capabilities, error) {
-	return trainer.Capabilities{ExactResume: !e.inexact}, nil
+	return trainer.Capabilities{ExactResume: !e.inexact, Profile: !e.plain}, nil
 }
 func (engine) Process(trainer.Job) (trainer.Process, error) { return trainer.Process{}, nil }
 
@@ -36,6 +36,8 @@ type sim struct {
 	after func(j trainer.Job, step int)
 	// mute leaves the checkpoint at the end of a segment out.
 	mute bool
+	// dumb leaves the profile out.
+	dumb bool
 
 	jobs []trainer.Job
 }
@@ -90,12 +92,21 @@ func (s *sim) run(ctx context.Context, _ trainer.Process, j trainer.Job, log str
 		step++
 		state = trained(state, step)
 		elapsed += 100 * time.Millisecond
+		seconds := 0.08
+		if j.Mode == trainer.Profile {
+			seconds = 0.2
+		}
 		m := trainer.Memory{Active: trainer.Some[int64](100), Peak: trainer.Some[int64](200), Cache: trainer.Some[int64](0)}
 		if s.memory != nil {
 			m = s.memory(j, step)
 		}
-		if err := say(trainer.Step{Loss: lossAt(step), Tokens: 10, Supervised: 5, Seconds: 0.08, DataSeconds: 0.02, Memory: m, Shape: trainer.Shape{Batch: j.Config.Plan.Batch, Width: 8}}); err != nil {
+		if err := say(trainer.Step{Loss: lossAt(step), Tokens: 10, Supervised: 5, Seconds: seconds, DataSeconds: 0.02, Memory: m, Shape: trainer.Shape{Batch: j.Config.Plan.Batch, Width: 8}}); err != nil {
 			return r, err
+		}
+		if j.Mode == trainer.Profile {
+			if err := s.sayProfile(j, step, say); err != nil {
+				return r, err
+			}
 		}
 		if s.after != nil {
 			s.after(j, step)

@@ -70,10 +70,14 @@ type training struct {
 	journal *journal.Journal
 	events  *eventLog
 	watch   watch
-	inexact bool // it was noted that the engine does not continue exactly
+	profile *profileRecord // nil until it is recorded or given up
+	inexact bool           // it was noted that the engine does not continue exactly
 }
 
 func begin(ctx context.Context, p Plan, obs Observer) (_ *training, err error) {
+	if err := canProfile(ctx, p); err != nil {
+		return nil, err
+	}
 	p.Policy = p.Policy.withDefaults()
 	dir, err := filepath.Abs(p.Dir)
 	if err != nil {
@@ -117,7 +121,7 @@ func (t *training) create(ctx context.Context) error {
 	}
 	t.config = c.Config
 	t.spec = Spec{Schema: SpecSchema, Created: t.now(), Config: c.Config, ConfigKey: c.Config.Key(), Origins: c.Origins, Tokens: t.plan.Tokens,
-		Identity: t.plan.Identity, Expected: t.plan.Expected, GuardBytes: t.plan.GuardBytes, Publish: publish}
+		Identity: t.plan.Identity, Expected: t.plan.Expected, GuardBytes: t.plan.GuardBytes, Publish: publish, ProfileSteps: t.plan.ProfileSteps}
 	t.ground = t.spec.Identity
 	if err := create(t.dir, t.spec); err != nil {
 		return err
@@ -176,6 +180,9 @@ func (t *training) reopen(ctx context.Context) (err error) {
 		return err
 	}
 	t.ground = t.spec.Identity
+	if err := t.askProfile(past); err != nil {
+		return err
+	}
 	if err := t.noteChanges("resume.changed", t.plan.Identity); err != nil {
 		return err
 	}
@@ -186,7 +193,7 @@ func (t *training) reopen(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := t.record(didResume, resumeRecord{FromStep: stepsOf(ref), Config: t.config}); err != nil {
+	if err := t.record(didResume, resumeRecord{FromStep: stepsOf(ref), Config: t.config, Profile: t.plan.ProfileSteps}); err != nil {
 		return err
 	}
 	return writeSpec(t.dir, t.spec) // what was accepted now holds for the next resumption too
@@ -224,6 +231,7 @@ func (t *training) segments(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return t.finish(finishRecord{State: StateInterrupted})
 		}
+		profiling := t.profiling()
 		result, asked, err := t.segment(ctx, from)
 		if err != nil {
 			return err
@@ -237,6 +245,11 @@ func (t *training) segments(ctx context.Context) error {
 		}
 		d := decide(ending{config: t.config, result: result, from: stepsOf(from), saved: stepsOf(saved), tries: tries,
 			interrupted: ctx.Err() != nil, asked: asked}, t.plan.Policy)
+		if profiling {
+			if d, err = t.afterProfile(d, result, asked, stepsOf(saved)); err != nil {
+				return err
+			}
+		}
 		from = saved
 		switch d.action {
 		case finish:
@@ -245,6 +258,8 @@ func (t *training) segments(ctx context.Context) error {
 			return t.finish(finishRecord{State: StateInterrupted})
 		case giveUp:
 			return t.finish(finishRecord{State: StateFailed, Failure: d.failure})
+		case goOn:
+			tries = 0
 		case tryAgain:
 			tries++
 			err = t.note(Note{Code: "retry", Step: stepsOf(from), Text: fmt.Sprintf("%s: started again from step %d (%d of %d)", d.why, stepsOf(from), tries, t.plan.Policy.MaxRetries)})

@@ -294,7 +294,7 @@ func TestGuardAsksOncePerProcess(t *testing.T) {
 	step := trainer.Step{Memory: trainer.Memory{Active: trainer.Some[int64](30), Cache: trainer.Some[int64](30)}}
 	asked := 0
 	for range 2 {
-		w.segment()
+		w.segment(false)
 		for i := range 10 {
 			if i < reliefSteps {
 				w.step(trainer.Event{Step: i}, trainer.Step{})

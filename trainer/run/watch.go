@@ -25,6 +25,7 @@ type watch struct {
 	sample     func() MemoryPressure
 	expected   *trainer.Expected
 
+	profile    bool // this segment records the profile: it is slower and larger than was promised
 	futile     bool // reloading brought no relief: the guard is off
 	asked      bool // this segment has been asked to end
 	fresh      int  // steps of this segment
@@ -36,7 +37,9 @@ type watch struct {
 }
 
 // segment starts a new worker process.
-func (w *watch) segment() { w.fresh, w.asked, w.sampled = 0, false, -sampleEvery }
+func (w *watch) segment(profile bool) {
+	w.fresh, w.asked, w.sampled, w.profile = 0, false, -sampleEvery, profile
+}
 
 // step takes one step in. It returns what there is to note, and whether the
 // worker should be reloaded.
@@ -82,7 +85,7 @@ func inUse(m trainer.Memory) (int64, bool) {
 
 // drift compares with the promise; each figure is noted once.
 func (w *watch) drift(e trainer.Event, s trainer.Step) (notes []Note) {
-	if w.expected == nil {
+	if w.expected == nil || w.profile {
 		return nil
 	}
 	want, ok := w.expected.PeakBytes.Get()

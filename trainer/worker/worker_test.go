@@ -131,7 +131,7 @@ func TestOutcomes(t *testing.T) {
 		{name: "gap", script: fake.Script{Behaviour: fake.Gap, At: 2}, want: trainer.Broken, evidence: "events were lost", lastStep: 2},
 		{name: "twice", script: fake.Script{Behaviour: fake.Twice}, want: trainer.Broken, evidence: "a done event after its last", lastStep: 6},
 		{name: "late", script: fake.Script{Behaviour: fake.Late}, want: trainer.Broken, evidence: "a warning event after its last", lastStep: 6},
-		{name: "foreign version", script: fake.Script{Behaviour: fake.Foreign}, want: trainer.Broken, evidence: "speaks protocol 2.0"},
+		{name: "foreign version", script: fake.Script{Behaviour: fake.Foreign}, want: trainer.Broken, evidence: "speaks protocol 2."},
 		{name: "nameless", script: fake.Script{Behaviour: fake.Nameless}, want: trainer.Broken, evidence: "first event is ready"},
 	}
 	for _, tt := range tests {

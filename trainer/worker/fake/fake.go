@@ -79,6 +79,7 @@ type Script struct {
 	LeakBytes int64 `json:"leak_bytes,omitempty"` // more of active memory after each step of a process
 	Widths    []int `json:"widths,omitempty"`     // of the data's own batches, in turn; default 33 and 65
 	Rows      int   `json:"rows,omitempty"`       // of the training split; default 1000
+	Blocks    int   `json:"blocks,omitempty"`     // of the model, as profiles show it; default 2
 
 	Child   bool          `json:"child,omitempty"`   // starts a process that outlives it
 	Promise time.Duration `json:"promise,omitempty"` // within which it is gone after the end of its input, or 3 × its slowest step; default 10 s
@@ -144,7 +145,7 @@ type engine struct{ script Script }
 func (engine) Name() string { return "fake" }
 
 func (engine) Capabilities(context.Context) (trainer.Capabilities, error) {
-	c := trainer.Capabilities{ExactResume: true, Shapes: true}
+	c := trainer.Capabilities{ExactResume: true, Shapes: true, Profile: true}
 	for _, k := range trainer.Knobs {
 		c.Knobs = append(c.Knobs, k.Name)
 	}

@@ -25,10 +25,11 @@ type player struct {
 	seq    int64
 	began  time.Time
 
-	step    int // of the training
-	own     int // of this process
-	saved   int // step of the newest checkpoint; -1 for none
-	slowest atomic.Int64
+	step     int      // of the training
+	own      int      // of this process
+	profiled profiled // in Profile mode
+	saved    int      // step of the newest checkpoint; -1 for none
+	slowest  atomic.Int64
 
 	stop atomic.Pointer[wire.Command]
 	gone atomic.Bool
@@ -147,6 +148,9 @@ func (p *player) train() {
 			first = time.Now()
 		}
 		last := p.step == p.job.UntilStep
+		if p.job.Mode == trainer.Profile && last {
+			p.profile()
+		}
 		if p.job.Evaluate && (last || p.step%max(schedule.EvalEvery, 1) == 0) {
 			p.evaluate()
 		}
@@ -199,11 +203,15 @@ func (p *player) run(shape trainer.Shape) {
 	if p.script.StepTime > 0 || seconds == 0 {
 		seconds += spent.Seconds()
 	}
-	p.emit(trainer.Step{
+	step := trainer.Step{
 		Loss: p.loss(), LearningRate: trainer.Some(trainer.Float(p.job.Config.Quality.LearningRate)),
 		Shape: shape, Tokens: shape.Positions(), Supervised: shape.Positions(),
 		Seconds: seconds, Memory: p.memory(shape),
-	})
+	}
+	p.emit(step)
+	if p.job.Mode == trainer.Profile {
+		p.addStep(step)
+	}
 }
 
 // loss falls, and depends on nothing but seed and step.
