@@ -104,6 +104,28 @@ func TestFill(t *testing.T) {
 	}
 }
 
+// TestFillPacked: rows end to end, whatever their lengths, and as many positions
+// as the shape says: the last token of each row has none.
+func TestFillPacked(t *testing.T) {
+	all := [][]int32{{1, 2, 3}, {}, {4, 5, 6, 7, 8, 9}, {10}, {11, 12}}
+	r := openRows(t, all, []int32{2, 0, 1, 0, 9})
+	for name, tt := range map[string]struct {
+		rows          []int
+		shape         trainer.Shape
+		tokens, spans []int32
+	}{
+		"one cut":          {[]int{2, 0}, trainer.Shape{Batch: 2, Width: 5, Packed: 4 + 2}, []int32{4, 5, 6, 7, 8, 1, 2, 3}, []int32{1, 5, 2, 3}},
+		"single and empty": {[]int{3, 0, 1, 4}, trainer.Shape{Batch: 4, Width: 4, Packed: 2 + 1}, []int32{10, 1, 2, 3, 11, 12}, []int32{0, 1, 2, 3, 0, 0, 9, 2}},
+		"nothing to learn": {[]int{1, 3}, trainer.Shape{Batch: 2, Width: 5}, []int32{0, 0, 0, 0, 0, 10, 0, 0, 0, 0}, []int32{0, 0, 0, 1}},
+	} {
+		b := Batching{Batch: len(tt.rows), MaxSeqLength: 5, Packed: true}.batch(r.Lengths(), tt.rows)
+		tokens, spans := r.Fill(b, 5)
+		if d := cmp.Diff(tt.shape, b.Shape) + cmp.Diff(tt.tokens, tokens) + cmp.Diff(tt.spans, spans); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+}
+
 func TestExact(t *testing.T) {
 	r := openRows(t, [][]int32{{1, 2, 3}, {}, {4, 5, 6, 7, 8, 9}}, []int32{2, 0, 1})
 	small, large := trainer.Shape{Batch: 1, Width: 2}, trainer.Shape{Batch: 2, Width: 7}
@@ -116,6 +138,16 @@ func TestExact(t *testing.T) {
 	batches := Exact(r, []trainer.Shape{large, {Batch: 1, Width: 2, Steps: 2}, large}, false)
 	if d := cmp.Diff(want, slices.Collect(batches)); d != "" {
 		t.Error(d)
+	}
+	for i := range want {
+		want[i].Shape.Packed = want[i].Shape.Batch * (want[i].Shape.Width - 1)
+	}
+	packed := Exact(r, []trainer.Shape{large, {Batch: 1, Width: 2, Steps: 2}, large}, true)
+	if d := cmp.Diff(want, slices.Collect(packed)); d != "" {
+		t.Error(d)
+	}
+	for i := range want {
+		want[i].Shape.Packed = 0
 	}
 	for b := range batches { // left early, and from the beginning again
 		if d := cmp.Diff(want[0], b); d != "" {
