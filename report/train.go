@@ -18,6 +18,8 @@ func Train(w io.Writer, r run.Report, s Style, python string) error {
 	p.failure(r.Failure)
 	p.losses(r)
 	p.compared(r)
+	p.waiting(r.Totals)
+	p.profile(r)
 	p.segments(r)
 	p.backOffs(r.BackOffs)
 	p.remarks(r)
@@ -209,6 +211,9 @@ func (p *page) segments(r run.Report) {
 			outcome += ", memory suspected"
 		}
 		why := s.Reason
+		if s.Profile {
+			why = joined("; ", "profile", why)
+		}
 		if s.Failure != nil {
 			why = joined("; ", why, s.Failure.Text)
 		}

@@ -283,6 +283,10 @@ func FuzzReader(f *testing.F) {
 	f.Add(encode(f, trainer.Event{Payload: trainer.Hello{Protocol: [2]int{1, 0}}}, trainer.Event{Seq: 1, Payload: trainer.Step{Loss: 1}}))
 	f.Add([]byte("{\"kind\":\"weather\",\"payload\":null}\n\n{\"kind\":\"error\",\"payload\":{\"kind\":\"oom\"}}\nx"))
 	f.Add([]byte(`{"kind":"hello","payload":{"protocol":[2,0]}}` + "\n" + `{"kind":"step","payload":{"loss":"NaN","memory":{"active":null}}}` + "\n"))
+	f.Add(encode(f, trainer.Event{Payload: trainer.Span{Path: []string{"forward", "", "q_proj"}, Seconds: 0.5, GFLOP: trainer.Some(trainer.Float(3))}},
+		trainer.Event{Payload: trainer.Held{Path: []string{"weights"}, Bytes: 7, Modelled: true}},
+		trainer.Event{Payload: trainer.Profiled{Steps: 2, CeilingGFLOPS: trainer.Some(trainer.Float(9)), Spans: 1, Helds: 1}}))
+	f.Add([]byte(`{"kind":"span","payload":{"path":null,"seconds":-1,"gflop":"NaN","bytes":null}}` + "\n" + `{"kind":"held","payload":{"path":[]}}` + "\n" + `{"kind":"profile","payload":{}}` + "\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		r := wire.NewReader(bytes.NewReader(in))
 		for range bytes.Count(in, []byte("\n")) + 2 {
