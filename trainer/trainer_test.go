@@ -169,7 +169,7 @@ func TestKnobsRefuse(t *testing.T) {
 	for _, tc := range []struct{ knob, value string }{
 		{"rank", "many"}, {"rank", "1.5"}, {"scale", "NaN"}, {"scale", "inf"}, {"quantize", "7"},
 		{"memory-limit", "-3GB"}, {"memory-limit", "12 parsecs"}, {"memory-limit", "9e99TB"},
-		{"grad-checkpoint", "perhaps"}, {"optimizer", "lion"}, {"lr-schedule", "step"}, {"warmup", "0.1"}, {"grad-clip", "inf"}, {"weight-decay", "no"}, {"lora-modules", "q,,v"}, {"lora-modules", " "}, {"parity", "some"}, {"engine", "torch"}, {"seed", "4294967296"}, {"compile", ""}, {"no-such-knob", "1"},
+		{"grad-checkpoint", "perhaps"}, {"optimizer", "lion"}, {"lr-schedule", "step"}, {"warmup", "0.1"}, {"grad-clip", "inf"}, {"weight-decay", "no"}, {"lora-modules", "q,,v"}, {"lora-modules", " "}, {"parity", "some"}, {"engine", "torch"}, {"seed", "4294967296"}, {"compile", ""}, {"packing", "some"}, {"max-shapes", "few"}, {"no-such-knob", "1"},
 	} {
 		s := NewSettings()
 		if err := s.Set(tc.knob, tc.value, FromFlag); err == nil {
@@ -209,6 +209,8 @@ func TestValidateJudgesWhatGoesTogether(t *testing.T) {
 		{"a clip below nothing", func(c *Config) { c.Quality.GradClip = -1 }, "grad-clip: -1"},
 		{"decay with adam", func(c *Config) { c.Quality.WeightDecay = 0.1 }, "weight-decay: 0.1; it goes with --optimizer adamw"},
 		{"decay with adamw", func(c *Config) { c.Quality.Optimizer, c.Quality.WeightDecay = "adamw", 0 }, ""},
+		{"shapes below nothing", func(c *Config) { c.Plan.MaxShapes = -1 }, "max-shapes: -1"},
+		{"any number of shapes", func(c *Config) { c.Plan.MaxShapes = 0 }, ""},
 		{"decay below nothing", func(c *Config) { c.Quality.Optimizer, c.Quality.WeightDecay = "adamw", -0.1 }, "weight-decay: -0.1"},
 	}
 	for _, tt := range tests {
@@ -220,6 +222,37 @@ func TestValidateJudgesWhatGoesTogether(t *testing.T) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestCompiles(t *testing.T) {
+	for _, tt := range []struct {
+		compile, device string
+		want            bool
+	}{{"auto", "cpu", false}, {"auto", "metal", true}, {"auto", "cuda", true}, {"on", "cpu", true}, {"off", "cuda", false}} {
+		c := DefaultConfig()
+		if c.Plan.Compile = tt.compile; c.Compiles(tt.device) != tt.want {
+			t.Errorf("compile %s on %s: %t", tt.compile, tt.device, !tt.want)
+		}
+	}
+}
+
+func TestPositions(t *testing.T) {
+	for shape, want := range map[Shape]int64{{Batch: 3, Width: 33}: 96, {Batch: 3, Width: 33, Packed: 50}: 50} {
+		if got := shape.Positions(); got != want {
+			t.Errorf("%+v has %d positions, want %d", shape, got, want)
+		}
+	}
+}
+
+// TestPlanWithoutMaxShapes: a configuration from before there was a bound has it,
+// and one that asks for none keeps that.
+func TestPlanWithoutMaxShapes(t *testing.T) {
+	for text, want := range map[string]Shapes{`{"plan":{"batch":2}}`: DefaultMaxShapes, `{"plan":{"max_shapes":0}}`: 0, `{"plan":{"max_shapes":3}}`: 3} {
+		var c Config
+		if err := json.Unmarshal([]byte(text), &c); err != nil || c.Plan.MaxShapes != want {
+			t.Errorf("%s: %d, %v", text, c.Plan.MaxShapes, err)
+		}
 	}
 }
 

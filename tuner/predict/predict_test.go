@@ -211,6 +211,17 @@ func TestUpperBoundHolds(t *testing.T) {
 	}
 }
 
+// TestWorkOfPackedRows: alike rows are the same work, padded to nothing or packed.
+func TestWorkOfPackedRows(t *testing.T) {
+	padded := WorkOf(trainer.Shape{Batch: 3, Width: 65})
+	if want := (Work{Steps: 1, Positions: 3 * 64, Squares: 3 * 64 * 64}); padded != want {
+		t.Errorf("padded: %+v, want %+v", padded, want)
+	}
+	if packed := WorkOf(trainer.Shape{Batch: 3, Width: 90, Packed: 3 * 64}); packed != padded {
+		t.Errorf("packed: %+v, want %+v", packed, padded)
+	}
+}
+
 func TestConstantsHaveUnits(t *testing.T) {
 	m, _ := Fit(append(measure(Condition{0, 8, false}, 23e6, 174e3, 200, 0.01, 1e-4, 2e-8, 0), measure(Condition{0, 8, true}, 23e6, 60e3, 80, 0.01, 1.4e-4, 2.8e-8, 0)...), files)
 	found := false
