@@ -38,6 +38,8 @@ func (p *page) profile(r run.Report) {
 	p.heldAtPeak(f)
 	p.gap()
 	p.text(2, faint, "These steps were trained like any other, but slower, and perhaps with more memory: the figures above leave them out. "+howSure(f))
+	p.text(2, faint, "To draw it:")
+	p.verbatim("  $ ", strong, trainer.CommandLine("mlxdyno", "report", r.Dir, "--pprof", "profile.pb.gz")+" && go tool pprof -http localhost: profile.pb.gz")
 }
 
 func profileFigures(f *run.Profile) [][]cell {

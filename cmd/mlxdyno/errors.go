@@ -61,6 +61,7 @@ func explain(ctx context.Context, err error, started bool) *userError {
 		none     *run.NoRunError
 		damaged  *journal.DamagedError
 		noPlace  *run.PlaceError
+		plain    *run.NoProfilesError
 		wish     *tuner.WishError
 		searched *tuner.BusyError
 	)
@@ -91,6 +92,8 @@ func explain(ctx context.Context, err error, started bool) *userError {
 		return &userError{Code: "run.busy", Message: err.Error(), Hint: "wait for it, or choose another --run-dir", Status: statusOurs}
 	case errors.As(err, &changed):
 		return &userError{Code: "run.changed", Message: err.Error(), Status: statusOurs}
+	case errors.As(err, &plain):
+		return &userError{Code: "usage", Message: "--profile: " + plain.Error(), Hint: "leave --profile out", Status: statusOurs}
 	case errors.As(err, &noPlace):
 		return &userError{Code: "usage", Message: "--adapter-path: " + err.Error(), Hint: "name a directory that is not there yet", Status: statusOurs}
 	case errors.As(err, &finished):

@@ -1,16 +1,24 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/google/pprof/profile"
 	"github.com/mlxdyno/mlxdyno/report"
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/run"
+	"github.com/mlxdyno/mlxdyno/trainer/worker/fake"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 func TestMain(m *testing.M) {
+	fake.Main()
 	testscript.Main(m, map[string]func(){"mlxdyno": main})
 }
 
@@ -34,6 +42,12 @@ func scripts(dir string, setup func(*testscript.Env) error) testscript.Params {
 		Cmds: commands,
 	}
 }
+
+// deaf is an observer that does not listen.
+type deaf struct{}
+
+func (deaf) Event(trainer.Event) {}
+func (deaf) Note(run.Note)       {}
 
 // commands are what scripts can do beyond testscript's own.
 var commands = map[string]func(*testscript.TestScript, bool, []string){
@@ -63,6 +77,40 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	// copydir FROM TO copies a flat directory.
 	"copydir": func(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(os.CopyFS(ts.MkAbs(args[1]), os.DirFS(ts.MkAbs(args[0]))))
+	},
+	// fakerun DIR STEPS trains without MLX, in a run directory DIR, with a profile
+	// of that many steps.
+	"fakerun": func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) != 2 {
+			ts.Fatalf("usage: fakerun DIR STEPS")
+		}
+		steps, err := strconv.Atoi(args[1])
+		ts.Check(err)
+		s := trainer.NewSettings()
+		for _, kv := range [][2]string{{"model", "/models/fake"}, {"data", "/data/fake"}, {"iters", "12"}} {
+			ts.Check(s.Set(kv[0], kv[1], trainer.FromFlag))
+		}
+		_, err = run.Train(context.Background(), run.Plan{Engine: fake.Engine(fake.Script{Blocks: 6, Cost: fake.Cost{StepSeconds: 0.5, Bytes: 5e6, PositionBytes: 1000}}),
+			Config: s, Dir: ts.MkAbs(args[0]), ProfileSteps: steps}, deaf{})
+		ts.Check(err)
+	},
+	// pprof FILE TYPE… checks that FILE is a profile with these types of samples.
+	"pprof": func(ts *testscript.TestScript, neg bool, args []string) {
+		p, err := profile.ParseData([]byte(ts.ReadFile(args[0])))
+		if neg {
+			if err == nil {
+				ts.Fatalf("%s is a profile", args[0])
+			}
+			return
+		}
+		ts.Check(err)
+		var types []string
+		for _, t := range p.SampleType {
+			types = append(types, t.Type+"/"+t.Unit)
+		}
+		if !slices.Equal(types, args[1:]) || len(p.Sample) == 0 {
+			ts.Fatalf("%d samples of %v", len(p.Sample), types)
+		}
 	},
 	// truncate FILE cuts the last third of a file off.
 	"truncate": func(ts *testscript.TestScript, _ bool, args []string) {

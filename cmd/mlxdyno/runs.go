@@ -11,11 +11,17 @@ import (
 )
 
 func (a *app) reportCommand() *cobra.Command {
+	var profile *profileFlags
 	cmd := &cobra.Command{
 		Use:   "report [RUN]",
 		Short: "Show a finished, running or broken-off training again",
 		Long: `Rebuilds the report of a training from its run directory: a path, a name as
-"mlxdyno runs" lists it, or "last", which is the default.`,
+"mlxdyno runs" lists it, or "last", which is the default.
+
+A run that was trained with --profile has a profile, which the report shows: where
+the time of those steps went by phase, block, layer and operation, and what memory
+held at the peak. --pprof and --pprof-inuse write it for go tool pprof, which draws
+flame graphs.`,
 		Example: "  mlxdyno report last\n  mlxdyno report last --json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -27,10 +33,14 @@ func (a *app) reportCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := profile.write(a, r); err != nil {
+				return err
+			}
 			return a.print(r, func() error { return a.printTraining(r) })
 		},
 		ValidArgsFunction: completeRuns,
 	}
+	profile = addProfileFlags(cmd)
 	return cmd
 }
 

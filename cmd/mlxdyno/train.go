@@ -20,19 +20,22 @@ import (
 )
 
 // trainingNames are the flags that addTrainingFlags adds.
-var trainingNames = []string{"run-dir", "fuse"}
+var trainingNames = []string{"run-dir", "fuse", "profile"}
 
 // trainingFlags say how a training is run.
 type trainingFlags struct {
-	runDir string
-	fuse   string // where the model goes into which the finished adapter is merged
+	runDir  string
+	profile int    // steps of which a profile is recorded
+	fuse    string // where the model goes into which the finished adapter is merged
 }
 
 func addTrainingFlags(cmd *cobra.Command) *trainingFlags {
 	t := &trainingFlags{}
 	cmd.Flags().StringVar(&t.runDir, "run-dir", "", "where the run is kept (default: below mlxdyno's home)")
 	cmd.Flags().StringVar(&t.fuse, "fuse", "", "merge the finished adapter into a copy of the model, in this `DIR`")
+	cmd.Flags().IntVar(&t.profile, "profile", 0, "record where time and memory go in the first `N` steps, for mlxdyno report")
 	_ = cmd.MarkFlagDirname("run-dir")
+	_ = cmd.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions([]string{"4", "8", "16"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagDirname("fuse")
 	return t
 }
@@ -52,7 +55,11 @@ the end holds what came against what was promised. Ctrl-C saves the state; train
 --resume goes on exactly where it stopped.
 
 --auto runs doctor --quick and tune first (a search that is still valid is not
-repeated) and trains with the result. The finished adapter is in mlx-lm's layout.`),
+repeated) and trains with the result. The finished adapter is in mlx-lm's layout.
+
+--profile N records where the time and the memory of the first N steps go, in a worker
+process of their own; they are part of the training, and slower. mlxdyno report shows
+the profile, and with --pprof draws it.`),
 		Example: "  mlxdyno train --auto --model ./Llama-3.2-1B --data ./my-data\n  mlxdyno train -c mlxdyno.yaml\n  mlxdyno train --resume last",
 		Args:    cobra.NoArgs,
 	}
@@ -70,6 +77,11 @@ repeated) and trains with the result. The finished adapter is in mlx-lm's layout
 		settings, expected, err := a.settings(cmd, knobs)
 		if err != nil {
 			return err
+		}
+		if resume == "" { // a resumed run has its own engine
+			if err := refuseProfile(ctx, settings.Config, training); err != nil {
+				return err
+			}
 		}
 		if !auto {
 			if err := refuse(cmd, wishNames, "--auto"); err != nil {
@@ -101,6 +113,9 @@ repeated) and trains with the result. The finished adapter is in mlx-lm's layout
 
 // check refuses, before anything is trained, what could not be written after it.
 func (t *trainingFlags) check() error {
+	if t.profile < 0 {
+		return usagef("--profile: %d steps; use 1 or more", t.profile)
+	}
 	if t.fuse == "" {
 		return nil
 	}
@@ -165,6 +180,9 @@ type chain struct {
 func (a *app) chain(ctx context.Context, settings trainer.Settings, c chain) error {
 	doc := report.Chain{Schema: report.ChainSchema}
 	if err := c.training.check(); err != nil {
+		return err
+	}
+	if err := refuseProfile(ctx, settings.Config, c.training); err != nil {
 		return err
 	}
 	wishes, err := c.wishes.wishes()
@@ -264,7 +282,7 @@ func (a *app) train(ctx context.Context, s *subject, expected *trainer.Expected,
 	r, err := a.supervise(ctx, run.Plan{
 		Engine: engine, Config: s.settings, Tokens: s.set.Tokens(), Dir: dir, Expected: expected,
 		Identity:   run.Identity{Model: weights, Data: s.set.Key, Versions: s.env.Versions},
-		GuardBytes: s.guard(ctx),
+		GuardBytes: s.guard(ctx), ProfileSteps: t.profile,
 	})
 	if err != nil {
 		if t.runDir == "" {
@@ -318,7 +336,7 @@ func (a *app) resume(ctx context.Context, name string, flags trainer.Settings, t
 	return a.supervise(ctx, run.Plan{
 		Engine: engine, Config: s.settings, Tokens: s.set.Tokens(), Dir: dir, Resume: true,
 		Identity:   run.Identity{Model: weights, Data: s.set.Key, Versions: s.env.Versions},
-		GuardBytes: s.guard(ctx),
+		GuardBytes: s.guard(ctx), ProfileSteps: t.profile,
 	})
 }
 
