@@ -124,7 +124,7 @@ func comments(r run.Report) []string {
 		ceiling = number(float64(v)) + " GFLOP/s, a float matrix product measured in the same process"
 	}
 	out = append(out, "ceiling "+ceiling,
-		fmt.Sprintf("%d steps from step %d, %g s, of which %g s modelled", p.Steps, p.FromStep, p.Seconds, p.ModelledSeconds),
+		fmt.Sprintf("%s from step %d, %s, of which %s modelled", count(p.Steps, "step"), p.FromStep, seconds(p.Seconds), seconds(p.ModelledSeconds)),
 		fmt.Sprintf("peak %s, of what is listed %s modelled", trainer.FormatBytes(p.PeakBytes), trainer.FormatBytes(p.ModelledPeakBytes)))
 	for i := range out {
 		out[i] = printable(out[i])

@@ -119,7 +119,7 @@ func TestPprof(t *testing.T) {
 		t.Errorf("%s; default %s, duration %d", d, p.DefaultSampleType, p.DurationNanos)
 	}
 	if d := cmp.Diff([]string{"run home/runs/20260302-093000-ab12", "model models/Llama-3.2-1B", "device metal Apple M1", "mlx 0.32.4", "mlx-lm 0.32.2",
-		"ceiling 1,000 GFLOP/s, a float matrix product measured in the same process", "8 steps from step 0, 40 s, of which 22 s modelled",
+		"ceiling 1,000 GFLOP/s, a float matrix product measured in the same process", "8 steps from step 0, 40.0 s, of which 22.0 s modelled",
 		"peak 6.30 GB, of what is listed 1.90 GB modelled"}, p.Comments); d != "" {
 		t.Error(d)
 	}
