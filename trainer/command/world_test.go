@@ -98,4 +98,3 @@ func read(t *testing.T, path string, adapters ...Adapter) (string, LogReport) {
 	}
 	return b.String(), report
 }
-
