@@ -28,7 +28,7 @@ var burstFootprint = Check{
 		if len(series) < leak.MinSamples {
 			return probe.Finding{}
 		}
-		t := leak.Noise(series)
+		t := leak.Noise(leak.Series{Values: series})
 		samples := count("samples", t.Samples, "", "", "footprint after each step")
 		switch t.State {
 		case leak.None:

@@ -1,6 +1,7 @@
 package leak
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -82,6 +83,16 @@ func TestExact(t *testing.T) {
 		{name: "freed asynchronously", active: asynchronous, state: Inconclusive},
 		{name: "alternates", active: series(1000, append(warm, repeat(6, 40, -40)...)...), state: None},
 		{name: "saw of a collector", active: series(1000, append(warm, 5, 9, -14, 3, 8, 2, -13, 6, -6, 7, 1, -8)...), state: None},
+		{name: "below zero", active: []int64{-5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5}, state: Inconclusive},
+		{name: "as large as numbers are", active: series(0, append(warm, math.MaxInt64/20, math.MaxInt64/20, math.MaxInt64/20, math.MaxInt64/20, math.MaxInt64/20,
+			math.MaxInt64/20, math.MaxInt64/20)...), state: Leaking, bytes: math.MaxInt64 / 20, exact: true, from: 3},
+		{name: "collected now and then", active: series(1000, append(warm, append(append(repeat(12, 8), -96), repeat(10, 8)...)...)...), state: Inconclusive},
+		{name: "longer than what was collected", active: series(1000, append(warm, append(append(repeat(12, 8), -96), repeat(14, 8)...)...)...),
+			state: Leaking, bytes: 8, exact: true, from: 16},
+		{name: "collected in part", active: series(1000, append(warm, append(repeat(3, append(repeat(6, 8), -40)...), 8, 8, 8, 8, 8)...)...),
+			state: Leaking, bytes: 8. / 7, exact: true, from: 3},
+		{name: "another rise was collected", active: series(1000, append(warm, append(append(repeat(12, 16), -192), repeat(10, 8)...)...)...),
+			state: Leaking, bytes: 8, exact: true, from: 16},
 		{name: "falls", active: series(1000, append(warm, repeat(8, -8)...)...), state: None},
 		{name: "rises without a rule", active: series(1000, append(warm, 50, -3, 40, -9, 33, -1, 21, 0, 17, -2, 44)...), state: Inconclusive},
 		{name: "accumulation comes and goes", active: series(1000, repeat(12, 300, -300)...), period: 2, state: None},
@@ -130,6 +141,21 @@ func TestExactNeverBlamesBoundedSeries(t *testing.T) {
 			t.Fatalf("%v: %+v", active, v)
 		}
 	})
+}
+
+func TestExhausts(t *testing.T) {
+	if e := (Rate{BytesAStep: 10, Low: 5, High: 20}).Exhausts(100); e != (Exhaustion{Steps: 10, Soonest: 5, Latest: 20}) {
+		t.Errorf("%+v", e)
+	}
+	if e := (Rate{BytesAStep: 10, Low: -5, High: 20}).Exhausts(100); e.Latest != Never {
+		t.Errorf("%+v: a slope that may be none may last forever", e)
+	}
+	if e := (Verdict{State: None}).Rate().Exhausts(100); e != (Exhaustion{Never, Never, Never}) {
+		t.Errorf("%+v: nothing grows", e)
+	}
+	if r := (Verdict{State: Leaking, BytesAStep: 100}).Rate(); r.Low >= 100 || r.High <= 100 {
+		t.Errorf("%+v: a median is not exact", r)
+	}
 }
 
 func TestStepsToExhaustion(t *testing.T) {
