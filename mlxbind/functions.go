@@ -112,6 +112,12 @@ const (
 	fnResults
 	fnFreeFunction
 	fnEnableCompile
+	fnGraph
+	fnGraphSize
+	fnGraphEnds
+	fnGraphNode
+	fnGraphPart
+	fnFreeGraph
 	fnMemory
 	fnResetPeak
 	fnClearCache
@@ -242,6 +248,12 @@ var functionNames = [functions]string{
 	fnResults:            "results",
 	fnFreeFunction:       "free_function",
 	fnEnableCompile:      "enable_compile",
+	fnGraph:              "graph",
+	fnGraphSize:          "graph_size",
+	fnGraphEnds:          "graph_ends",
+	fnGraphNode:          "graph_node",
+	fnGraphPart:          "graph_part",
+	fnFreeGraph:          "free_graph",
 	fnMemory:             "memory",
 	fnResetPeak:          "reset_peak",
 	fnClearCache:         "clear_cache",

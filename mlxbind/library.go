@@ -10,7 +10,7 @@ import (
 )
 
 // abi numbers the shim's signatures, which must be those of this package.
-const abi = 1
+const abi = 2
 
 // errorBytes is the room that the shim writes the words of an error to.
 const errorBytes = 1024

@@ -42,7 +42,34 @@ func runtimeRefusals(t *testing.T) map[function]refusal {
 			)
 			return r
 		}(),
-		fnCompile:    transformed(func(s *Scope) *Function { return s.Compile(sumOfSquares, false) }),
+		fnCompile: transformed(func(s *Scope) *Function { return s.Compile(sumOfSquares, false) }),
+		fnGraph: {with: func(s *Scope, a Array) {
+			s.TakeApart(sumOfSquares, []Array{a}, []int{0}, []Array{s.Scalar(1, Float32)}).Free(s)
+		}},
+		fnGraphSize: bare(func(s *Scope) {
+			withGraph(s, func(g *Graph) { var out [3]int64; raw(s, fnGraphSize, g.handle, uintptr(unsafe.Pointer(&out))) })
+		}),
+		fnGraphEnds: bare(func(s *Scope) {
+			withGraph(s, func(g *Graph) { var out [8]int64; raw(s, fnGraphEnds, g.handle, uintptr(unsafe.Pointer(&out))) })
+		}),
+		fnGraphNode: {
+			without: func(s *Scope) { withGraph(s, func(g *Graph) { aNode(s, g, 0) }) },
+			wrong: []func(*Scope){func(s *Scope) {
+				withGraph(s, func(g *Graph) {
+					var name [64]byte
+					var out [64]int64
+					s.number(fnGraphNode, g.handle, 1<<20, uintptr(unsafe.Pointer(&name)), uintptr(len(name)), uintptr(unsafe.Pointer(&out)), uintptr(len(out)))
+				})
+			}},
+		},
+		fnGraphPart: {
+			with: func(s *Scope, a Array) { part(s, sumOfSquares, a).Call(s, a) },
+			wrong: []func(*Scope){
+				func(s *Scope) { withGraph(s, func(g *Graph) { g.Part(s, nil, g.Out, false) }) },
+				func(s *Scope) { withGraph(s, func(g *Graph) { g.Part(s, []int{-1}, g.Out, true) }) },
+			},
+		},
+		fnFreeGraph:  bare(func(s *Scope) { withGraph(s, func(*Graph) {}) }),
 		fnCheckpoint: transformed(func(s *Scope) *Function { return s.Checkpoint(sumOfSquares) }),
 		fnCustomVJP: func() refusal {
 			with := func(g Gradient, inputs, outputs, given int) func(s *Scope) {
@@ -169,4 +196,17 @@ func alone(s *Scope, f func(*Group)) {
 		f(g)
 		g.Leave(s)
 	}
+}
+
+// withGraph takes a function apart, and says so when it could not.
+func withGraph(s *Scope, f func(g *Graph)) {
+	g := s.TakeApart(sumOfSquares, []Array{s.Zeros(Float32, 2)}, nil, nil)
+	f(g)
+	g.Free(s)
+}
+
+func aNode(s *Scope, g *Graph, i uintptr) {
+	var name [64]byte
+	var out [64]int64
+	raw(s, fnGraphNode, g.handle, i, uintptr(unsafe.Pointer(&name)), uintptr(len(name)), uintptr(unsafe.Pointer(&out)), uintptr(len(out)))
 }

@@ -63,11 +63,9 @@ API i64 mlxd_synchronize(char* err) {
 
 // Functions.
 
-// Go's side of a call: gets ownership of the handles of in, appends to *out by
-// mlxd_return, and answers 0, or not 0 when it failed and has noted why.
-typedef i64 (*Callback)(u64 function, const u64* in, i64 n, Arrays* out);
+namespace mlxd {
 
-static Function from_go(Callback call, u64 function) {
+Function from_go(Callback call, u64 function) {
   return [call, function](const Arrays& in) -> Arrays {
     std::vector<u64> handles;
     handles.reserve(in.size());
@@ -78,6 +76,8 @@ static Function from_go(Callback call, u64 function) {
     return out;
   };
 }
+
+}  // namespace mlxd
 
 // Returned as a pointer; null is an error.
 template <class F>

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <functional>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -20,7 +21,7 @@
 #include "mlx/mlx.h"
 
 // The integers of this boundary; a change of any signature changes it.
-#define MLXD_ABI 1
+#define MLXD_ABI 2
 
 #define API extern "C" __attribute__((visibility("default")))
 
@@ -83,6 +84,13 @@ i64 answer(char* err, F&& f) noexcept {
   }
   return kFailed;
 }
+
+// Go's side of a call: gets ownership of the handles of in, appends to *out by
+// mlxd_return, and answers 0, or not 0 when it failed and has noted why.
+typedef i64 (*Callback)(u64 function, const u64* in, i64 n, Arrays* out);
+
+// A function of Go as one of MLX.
+Function from_go(Callback call, u64 function);
 
 inline double number(u64 bits) {
   double d;
