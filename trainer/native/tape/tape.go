@@ -1,0 +1,141 @@
+// Package tape trains a piece of a model in two halves: a forward pass that says
+// what it keeps, and a backward pass that is given that again.
+//
+// Automatic differentiation keeps whatever the backward pass reads, of every
+// layer at once, and leaves the order of the work to a scheduler. A Tape takes
+// the function and its gradient apart (mlxbind.Graph) and cuts between them where
+// the fewest bytes cross. What is cheap to compute, views and matrices made of
+// packed ones above all, is then computed again instead of kept. One Tape serves all
+// layers of one form: what differs between them are inputs.
+//
+// The package knows nothing of models.
+package tape
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/mlxdyno/mlxdyno/mlxbind"
+)
+
+// Keep says how much of the forward pass is kept for the backward pass.
+type Keep int
+
+const (
+	// Results keeps every result that the backward pass reads, except what
+	// costs nothing to make again: views, and what depends on parameters alone.
+	Results Keep = iota
+	// Products computes everything again but matrix products and attention.
+	Products
+	// Nothing keeps only inputs and computes all again.
+	Nothing
+)
+
+// Options of New.
+type Options struct {
+	Keep     Keep
+	Compiled bool
+	// Parameters are the inputs that are in memory anyway: what depends on them
+	// alone is made again rather than kept.
+	Parameters []int
+}
+
+// Tape is a function taken apart.
+type Tape struct {
+	forward, backward *mlxbind.Function
+	reads             []int // inputs that the backward pass is given
+	values            int   // results of the function
+
+	// KeptBytes is the memory that one forward pass keeps, inputs not counted.
+	KeptBytes int64
+	// Kept is how many arrays that is.
+	Kept int
+}
+
+// New takes f apart, and its gradient with respect to the inputs wrt. Of in and
+// cotangents only shapes and types matter; there is one cotangent for each
+// result of f. With no wrt there is no backward pass and nothing is kept. The
+// Tape belongs to s.
+func New(s *mlxbind.Scope, f mlxbind.Func, in []mlxbind.Array, wrt []int, cotangents []mlxbind.Array, o Options) (*Tape, error) {
+	if len(wrt) == 0 {
+		cotangents = nil
+	}
+	g := s.TakeApart(f, in, wrt, cotangents)
+	defer g.Free(s)
+	if err := s.Err(); err != nil {
+		return nil, fmt.Errorf("take apart: %w", err)
+	}
+	c := cutOf(g, o)
+	t := &Tape{values: len(g.Out), Kept: len(c.kept)}
+	for _, n := range c.kept {
+		t.KeptBytes += int64(g.Nodes[n].Bytes())
+	}
+	t.forward = g.Part(s, g.In, slices.Concat(g.Out, c.kept), o.Compiled)
+	if len(wrt) == 0 {
+		return t, s.Err()
+	}
+	t.reads = c.inputs
+	given := slices.Clone(c.kept)
+	for _, i := range c.inputs {
+		given = append(given, g.In[i])
+	}
+	given = append(given, g.Cotangents...)
+	t.backward = g.Part(s, given, g.Gradients, o.Compiled)
+	return t, s.Err()
+}
+
+// Run is the forward pass: the results of the function, and what is kept for
+// Back.
+func (t *Tape) Run(s *mlxbind.Scope, in ...mlxbind.Array) (out, kept []mlxbind.Array) {
+	all := t.forward.Call(s, in...)
+	if len(all) < t.values {
+		return nil, nil
+	}
+	return all[:t.values:t.values], all[t.values:]
+}
+
+// Back is the backward pass: the gradients, from the same inputs, what Run kept
+// of them, and the gradients with respect to the results.
+func (t *Tape) Back(s *mlxbind.Scope, in, kept, cotangents []mlxbind.Array) []mlxbind.Array {
+	given := slices.Clone(kept)
+	for _, i := range t.reads {
+		given = append(given, in[i])
+	}
+	return t.backward.Call(s, append(given, cotangents...)...)
+}
+
+// Reads reports whether the backward pass reads an input.
+func (t *Tape) Reads(input int) bool { return slices.Contains(t.reads, input) }
+
+// Free frees the functions before their Scope ends.
+func (t *Tape) Free(s *mlxbind.Scope) {
+	for _, f := range []*mlxbind.Function{t.forward, t.backward} {
+		if f != nil {
+			f.Free(s)
+		}
+	}
+}
+
+// Joint is a function together with its gradient, for a piece whose backward
+// pass follows at once.
+type Joint struct{ f *mlxbind.Function }
+
+// NewJoint is New for a piece whose backward pass follows its forward pass at
+// once.
+func NewJoint(s *mlxbind.Scope, f mlxbind.Func, in []mlxbind.Array, wrt []int, cotangents []mlxbind.Array, compiled bool) (*Joint, error) {
+	g := s.TakeApart(f, in, wrt, cotangents)
+	defer g.Free(s)
+	if err := s.Err(); err != nil {
+		return nil, fmt.Errorf("take apart: %w", err)
+	}
+	from, to := slices.Concat(g.In, g.Cotangents), slices.Concat(g.Out, g.Gradients)
+	return &Joint{g.Part(s, from, to, compiled)}, s.Err()
+}
+
+// Call returns the function's results and then its gradients.
+func (j *Joint) Call(s *mlxbind.Scope, in, cotangents []mlxbind.Array) []mlxbind.Array {
+	return j.f.Call(s, slices.Concat(in, cotangents)...)
+}
+
+// Free frees the function before its Scope ends.
+func (j *Joint) Free(s *mlxbind.Scope) { j.f.Free(s) }
