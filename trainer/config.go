@@ -103,6 +103,10 @@ type Plan struct {
 	Matmul        string `json:"matmul,omitempty"`         // of a quantized base; empty is auto
 	LowRank       string `json:"low_rank,omitempty"`       // dtype of the low-rank path; empty is auto
 	LossPositions string `json:"loss_positions,omitempty"` // where scores are computed; empty is auto
+	StepBy        string `json:"step_by,omitempty"`        // blocks or whole; empty is auto
+	Keep          string `json:"keep,omitempty"`           // for the backward pass: results or products; empty is auto
+	CheckpointNth int    `json:"checkpoint_nth,omitempty"` // with Checkpointing: every so many blocks; 0 is each
+	LossRows      int    `json:"loss_rows,omitempty"`      // positions whose scores are computed at once; 0 is auto
 	Packing       string `json:"packing,omitempty"`        // on, off or auto; empty is auto
 	MaxShapes     Shapes `json:"max_shapes,omitzero"`      // widths that grouped batches may have; 0 is any number
 	MemoryLimit   Limit  `json:"memory_limit"`
@@ -144,6 +148,14 @@ func (c Config) Compiles(device string) bool {
 	}
 	return device != "cpu"
 }
+
+// Values of Plan.StepBy and Plan.Keep; empty is auto.
+const (
+	StepByBlocks = "blocks"
+	StepByWhole  = "whole"
+	KeepResults  = "results"
+	KeepProducts = "products"
+)
 
 // Values of Plan.Packing; empty is auto.
 const (
@@ -260,6 +272,9 @@ func (c Config) Validate() error {
 	need(c.Quality.WeightDecay == DefaultWeightDecay || c.Quality.Optimizer == "adamw", "weight-decay: %g; it goes with --optimizer adamw", float64(c.Quality.WeightDecay))
 	need(c.Plan.Batch >= 1, "batch-size: %d; use 1 or more", c.Plan.Batch)
 	need(c.Plan.Accumulation >= 1, "grad-accumulation-steps: %d; use 1 or more", c.Plan.Accumulation)
+	need(c.Plan.Packing != PackingOn || c.Plan.StepBy != StepByWhole, "packing: rows end to end need --step-by blocks")
+	need(c.Plan.CheckpointNth >= 0, "grad-checkpoint-nth: %d; use 1 or more, or 0 for each", c.Plan.CheckpointNth)
+	need(c.Plan.LossRows >= 0, "loss-rows: %d; use 1 or more, or 0 for the engine's choice", c.Plan.LossRows)
 	need(c.Plan.MaxShapes >= 0, "max-shapes: %d; use 1 or more, or 0 for any number", c.Plan.MaxShapes)
 	need(c.Schedule.Steps >= 1, "iters: %d; use 1 or more", c.Schedule.Steps)
 	need(c.Schedule.EvalEvery >= 1, "steps-per-eval: %d; use 1 or more", c.Schedule.EvalEvery)

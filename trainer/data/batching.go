@@ -29,6 +29,9 @@ func BatchingOf(c trainer.Config, device string) Batching {
 		return b
 	}
 	b.MaxShapes = int(c.Plan.MaxShapes)
+	if c.Plan.StepBy == trainer.StepByWhole {
+		return b // it knows no rows end to end
+	}
 	switch c.Plan.Packing {
 	case trainer.PackingOn:
 		b.Packed = true

@@ -163,7 +163,8 @@ func TestProcess(t *testing.T) {
 	if err != nil || !c.ExactResume || !c.Shapes || c.Profile {
 		t.Errorf("capabilities %+v: %v", c, err)
 	}
-	lacking := map[string]string{"grad-clip": "1", "matmul": "dequantized", "low-rank": "activation", "loss-positions": "supervised", "packing": "on", "max-shapes": "4"}
+	lacking := map[string]string{"grad-clip": "1", "matmul": "dequantized", "low-rank": "activation", "loss-positions": "supervised", "packing": "on", "max-shapes": "4",
+		"step-by": "blocks", "keep": "results", "grad-checkpoint-nth": "2", "loss-rows": "64"}
 	if len(c.Knobs) != len(trainer.Knobs)-len(lacking) {
 		t.Errorf("honours %q", c.Knobs)
 	}

@@ -60,7 +60,7 @@ func capabilities() trainer.Capabilities {
 	c := trainer.Capabilities{ExactResume: true, Shapes: true}
 	for _, k := range trainer.Knobs {
 		switch k.Name {
-		case "grad-clip", "matmul", "low-rank", "loss-positions", "packing", "max-shapes":
+		case "grad-clip", "matmul", "low-rank", "loss-positions", "step-by", "keep", "grad-checkpoint-nth", "loss-rows", "packing", "max-shapes":
 		default:
 			c.Knobs = append(c.Knobs, k.Name)
 		}
