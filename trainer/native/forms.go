@@ -1,8 +1,11 @@
 package native
 
 import (
+	"runtime"
+
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/native/decoder"
+	"github.com/mlxdyno/mlxdyno/trainer/native/tape"
 )
 
 // forms chooses how a backend computes, as measured there (docs/benchmarks.md):
@@ -19,6 +22,34 @@ func forms(p trainer.Plan, device string, parity bool) decoder.Forms {
 	return decoder.Forms{
 		Dequantize:    chosen(p.Matmul, trainer.MatmulDequantized),
 		LowRankInHalf: chosen(p.LowRank, trainer.LowRankActivation),
+		PowersOfTwo:   device == "cpu" && runtime.GOARCH == "amd64",
+	}
+}
+
+// chunkRows are positions whose scores are computed at once. Fewer than the
+// hundreds that keep a GPU's products full make these slower; a quantized base
+// on a CPU says that memory is short.
+const (
+	chunkRows    = 512
+	chunkRowsLow = 64
+)
+
+// scheme chooses how a step is computed.
+func (o *learnerOptions) scheme(c trainer.Config, device string, quantized bool) {
+	p := c.Plan
+	o.blocks = !c.Parity && p.StepBy != trainer.StepByWhole
+	o.async = device != "cpu"
+	o.keep = tape.Products
+	if p.Keep == trainer.KeepResults {
+		o.keep = tape.Results
+	}
+	o.checkpointNth = max(p.CheckpointNth, 1)
+	o.chunk = p.LossRows
+	if o.chunk == 0 {
+		o.chunk = chunkRows
+		if device == "cpu" && quantized {
+			o.chunk = chunkRowsLow
+		}
 	}
 }
 

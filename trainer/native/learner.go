@@ -8,6 +8,7 @@ import (
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/native/decoder"
 	"github.com/mlxdyno/mlxdyno/trainer/native/optim"
+	"github.com/mlxdyno/mlxdyno/trainer/native/tape"
 )
 
 // learner is a model in training: what changes from step to step, and how. Its
@@ -27,6 +28,7 @@ type learner struct {
 	rate     float64         // of the latest update, or the first to come
 
 	compiled map[variant]*mlxbind.Function
+	blocks   *blockwise // nil computes steps as a whole, as mlx-lm does
 }
 
 type learnerOptions struct {
@@ -37,6 +39,12 @@ type learnerOptions struct {
 	checkpoint   bool
 	clip         float64
 	compile      bool
+
+	blocks        bool // compute block by block, which the rest is about
+	async         bool // on a device that works beside this one
+	keep          tape.Keep
+	checkpointNth int // of blocks, with checkpoint, which one is computed again; 0 is each
+	chunk         int // positions whose scores are computed at once; 0 is all
 }
 
 // variant tells steps apart that compute different things.
@@ -55,6 +63,9 @@ func newLearner(s *mlxbind.Scope, m *decoder.Model, c trainer.Config, o learnerO
 		return nil, err
 	}
 	l.state = l.optimizer.Init(s, l.adapters)
+	if o.blocks {
+		l.blocks = newBlockwise(l)
+	}
 	return l, s.Eval(l.state...)
 }
 
@@ -138,7 +149,7 @@ func (l *learner) crossEntropy(s *mlxbind.Scope, logits, targets mlxbind.Array) 
 	}
 	logits = s.Sub(logits, s.StopGradient(s.Max(logits, -1, true)))
 	score := s.Squeeze(s.TakeAlongAxis(logits, s.ExpandDims(targets, -1), -1), -1)
-	return s.Sub(s.LogSumExp(logits, -1, false), score)
+	return s.Sub(s.Squeeze(l.model.Forms.LogSumExp(s, logits), -1), score)
 }
 
 // bySum reports whether the gradient is that of the sum of the losses, to be
@@ -183,33 +194,39 @@ func (l *learner) compute(v variant) mlxbind.Func {
 		if l.bySum() {
 			loss = s.Div(loss, count)
 		}
-		tokens := s.AsType(count, mlxbind.Float32)
-		if v.continues {
-			for i := range gradients {
-				gradients[i] = s.Add(gradients[i], waiting[i])
-			}
-			tokens = s.Add(tokens, waiting[n])
-		}
-		result := []mlxbind.Array{loss, count, key}
-		if !v.updates {
-			return append(append(result, gradients...), tokens)
-		}
-		switch {
-		case l.bySum():
-			for i := range gradients {
-				gradients[i] = s.Div(gradients[i], tokens)
-			}
-		case l.options.accumulation > 1:
-			for i := range gradients {
-				gradients[i] = s.DivN(gradients[i], float64(l.options.accumulation))
-			}
-		}
-		if l.options.clip > 0 {
-			gradients = optim.Clip(s, gradients, l.options.clip)
-		}
-		adapters, state = l.optimizer.Update(s, rate, gradients, adapters, state)
-		return append(append(result, adapters...), state...)
+		return append([]mlxbind.Array{loss, count, key}, l.conclude(s, v, rate, count, gradients, waiting, adapters, state)...)
 	}
+}
+
+// conclude ends a step that has its gradients: it returns either adapters and
+// optimizer state after the update, or what waits for it.
+func (l *learner) conclude(s *mlxbind.Scope, v variant, rate, count mlxbind.Array, gradients, waiting, adapters, state []mlxbind.Array) []mlxbind.Array {
+	gradients = slices.Clone(gradients)
+	tokens := s.AsType(count, mlxbind.Float32)
+	if v.continues {
+		for i := range gradients {
+			gradients[i] = s.Add(gradients[i], waiting[i])
+		}
+		tokens = s.Add(tokens, waiting[len(gradients)])
+	}
+	if !v.updates {
+		return append(gradients, tokens)
+	}
+	switch {
+	case l.bySum():
+		for i := range gradients {
+			gradients[i] = s.Div(gradients[i], tokens)
+		}
+	case l.options.accumulation > 1:
+		for i := range gradients {
+			gradients[i] = s.DivN(gradients[i], float64(l.options.accumulation))
+		}
+	}
+	if l.options.clip > 0 {
+		gradients = optim.Clip(s, gradients, l.options.clip)
+	}
+	adapters, state = l.optimizer.Update(s, rate, gradients, adapters, state)
+	return slices.Concat(adapters, state)
 }
 
 func upTo(n int) []int {
@@ -228,6 +245,9 @@ type stepResult struct {
 
 // step trains on one batch; update says whether it completes an update.
 func (l *learner) step(b batch, update bool) (r stepResult, err error) {
+	if l.blocks != nil {
+		return l.blocks.step(b, update)
+	}
 	err = l.s.Child(func(c *mlxbind.Scope) error {
 		v := variant{len(l.waiting) > 0, update}
 		rate := l.schedule.At(c, l.updates)
@@ -254,26 +274,32 @@ func (l *learner) step(b batch, update bool) (r stepResult, err error) {
 			return err
 		}
 		r.supervised = int64(supervised)
-		if l.rate, err = c.Item(rate); err != nil {
-			return err
-		}
-		if key != l.key {
-			l.replace(c, []mlxbind.Array{l.key}, []mlxbind.Array{key})
-			l.key = key
-		}
-		l.replace(c, l.waiting, nil)
-		l.waiting = nil
-		if !update {
-			l.replace(c, nil, rest)
-			l.waiting = rest
-			return c.Err()
-		}
-		l.replace(c, slices.Concat(l.adapters, l.state), rest)
-		l.adapters, l.state = rest[:len(l.adapters):len(l.adapters)], rest[len(l.adapters):]
-		l.updates++
-		return c.Err()
+		return l.take(c, rate, key, rest, update)
 	})
 	return r, err
+}
+
+// take makes what a step has computed the learner's own: rest is what conclude
+// returned.
+func (l *learner) take(c *mlxbind.Scope, rate, key mlxbind.Array, rest []mlxbind.Array, update bool) (err error) {
+	if l.rate, err = c.Item(rate); err != nil {
+		return err
+	}
+	if key != l.key {
+		l.replace(c, []mlxbind.Array{l.key}, []mlxbind.Array{key})
+		l.key = key
+	}
+	l.replace(c, l.waiting, nil)
+	l.waiting = nil
+	if !update {
+		l.replace(c, nil, rest)
+		l.waiting = rest
+		return c.Err()
+	}
+	l.replace(c, slices.Concat(l.adapters, l.state), rest)
+	l.adapters, l.state = rest[:len(l.adapters):len(l.adapters)], rest[len(l.adapters):]
+	l.updates++
+	return c.Err()
 }
 
 // replace frees old arrays and has s keep the new ones.
@@ -298,6 +324,9 @@ func (l *learner) function(v variant) *mlxbind.Function {
 
 // traces is how many times a step was traced to be compiled.
 func (l *learner) traces() int {
+	if l.blocks != nil {
+		return l.blocks.traces()
+	}
 	n := 0
 	for _, f := range l.compiled {
 		n += f.Traces()
@@ -308,6 +337,9 @@ func (l *learner) traces() int {
 // evaluate returns the mean loss of supervised tokens over batches. more is
 // asked before each; when it says no, the evaluation is given up.
 func (l *learner) evaluate(batches []batch, more func() bool) (loss float64, ok bool, err error) {
+	if l.blocks != nil {
+		return l.blocks.evaluateAll(batches, more)
+	}
 	err = l.s.Child(func(c *mlxbind.Scope) error {
 		total, tokens := c.Scalar(0, mlxbind.Float32), c.Scalar(0, mlxbind.Int32)
 		for _, b := range batches {

@@ -221,7 +221,7 @@ func (t *training) save() error {
 	if err != nil {
 		return err
 	}
-	state := saved{t.evaluated, t.said, t.order(), t.epochs.Position(), [2]uint32(key), l.updates}
+	state := saved{t.evaluated, t.said, t.order(), t.stream.Position(), [2]uint32(key), l.updates}
 	final := filepath.Join(t.directory, "checkpoints", checkpoint.Name(t.step))
 	manifest := checkpoint.Manifest{Schema: checkpoint.Schema, Step: t.step, ConfigKey: t.config.Key(), Engine: Name, Versions: t.said.Versions}
 	err = publish(final, func(dir string) error {

@@ -24,7 +24,8 @@ type training struct {
 	config    trainer.Config
 	directory string // where checkpoints go; empty for none
 	epochs    *data.Epochs
-	validated []batch // built once
+	stream    *data.Stream // of epochs, which are its own from then on
+	validated []batch      // built once
 	next      func() (batch, bool)
 
 	step, first, until int
@@ -99,14 +100,17 @@ func (t *training) source() (stop func(), err error) {
 			return stop, err
 		}
 	}
-	t.next = func() (batch, bool) { return t.fill(t.rows, t.epochs.Next()), true }
-	return stop, nil
+	t.stream = data.NewStream(t.rows, t.epochs, t.config.Data.MaxSeqLength)
+	t.next = func() (batch, bool) {
+		f, ok := t.stream.Next()
+		return batch{f.Tokens, f.Spans, f.Batch.Shape}, ok
+	}
+	return t.stream.Close, nil
 }
 
 // batching is how rows become batches here.
 func (t *training) batching() data.Batching {
 	b := data.BatchingOf(t.config, t.said.Device.Kind)
-	b.Packed = false // the learner takes rows of one width
 	var valid []int32
 	if t.valid != nil {
 		valid = t.valid.Lengths()
@@ -194,6 +198,9 @@ func (t *training) clears() bool {
 
 // real is the number of tokens that go through the model, padding not counted.
 func (b batch) real() int64 {
+	if b.shape.Packed > 0 {
+		return int64(b.shape.Packed)
+	}
 	var n int64
 	for i := 1; i < len(b.spans); i += 2 {
 		n += int64(min(int(b.spans[i]), b.shape.Width-1))

@@ -120,14 +120,7 @@ func (w *process) hello(s *mlxbind.Scope) error {
 	if err != nil {
 		return err
 	}
-	// On a CPU each shape costs seconds of a C++ compiler and gains nothing.
-	compiled := d.Kind != "cpu"
-	switch w.job.Config.Plan.Compile {
-	case "on":
-		compiled = true
-	case "off":
-		compiled = false
-	}
+	compiled := w.job.Config.Compiles(d.Kind)
 	s.EnableCompile(compiled)
 	w.said = surroundings{Device: device(d), Compiled: compiled,
 		Versions: map[string]string{"mlx": w.rt.MLXVersion(), "mlxdyno": os.Getenv(versionVariable), "go": runtime.Version()}}
@@ -186,10 +179,12 @@ func (w *process) load(s *mlxbind.Scope, ready trainer.Ready) (*training, error)
 		return nil, err
 	}
 	m.Forms = forms(c.Plan, w.said.Device.Kind, c.Parity)
-	l, err := newLearner(s, m, c, learnerOptions{
+	o := learnerOptions{
 		parity: c.Parity, supervised: supervisedOnly(c, w.said.Compiled), fusedLoss: w.said.Device.Kind != "cpu" && w.rt.HasCrossEntropy(), accumulation: c.Plan.Accumulation,
 		checkpoint: c.Plan.Checkpointing, clip: c.Quality.GradClip, compile: w.said.Compiled,
-	})
+	}
+	o.scheme(c, w.said.Device.Kind, m.Quantized > 0)
+	l, err := newLearner(s, m, c, o)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,10 @@
 package decoder
 
-import "github.com/mlxdyno/mlxdyno/mlxbind"
+import (
+	"math"
+
+	"github.com/mlxdyno/mlxdyno/mlxbind"
+)
 
 // Forms are other ways to compute the same. The zero value is mlx-lm's.
 type Forms struct {
@@ -14,6 +18,52 @@ type Forms struct {
 	// through the model, from float32 masters. mlx-lm computes it, and keeps
 	// what it needs of it for the backward pass, in float32.
 	LowRankInHalf bool
+
+	// PowersOfTwo computes e^x as 2^(x·log₂e). MLX's exponential calls the C
+	// library's for one element after another on x86, which takes 2.6 times as
+	// long as its power of two.
+	PowersOfTwo bool
+}
+
+// Exp is e^x in the model's form, without a gradient.
+func (o Forms) Exp(s *mlxbind.Scope, x mlxbind.Array) mlxbind.Array {
+	if !o.PowersOfTwo || s.DTypeOf(x) != mlxbind.Float32 {
+		return s.Exp(x)
+	}
+	return s.Pow(s.Scalar(2, mlxbind.Float32), s.MulN(x, math.Log2E))
+}
+
+// sigmoid is 1 / (1 + e^-x).
+func (m *Model) sigmoid(s *mlxbind.Scope, x mlxbind.Array) mlxbind.Array {
+	if !m.Forms.PowersOfTwo {
+		return s.Sigmoid(x)
+	}
+	one := func(s *mlxbind.Scope, a mlxbind.Array) mlxbind.Array { return s.AddN(a, 1) }
+	return s.CustomVJP(
+		func(s *mlxbind.Scope, in []mlxbind.Array) []mlxbind.Array {
+			sum := one(s, m.Forms.Exp(s, s.Negative(in[0])))
+			return []mlxbind.Array{s.Div(s.Scalar(1, s.DTypeOf(sum)), sum)}
+		},
+		func(s *mlxbind.Scope, _, cotangents, out []mlxbind.Array) []mlxbind.Array {
+			return []mlxbind.Array{s.Mul(cotangents[0], s.Mul(out[0], one(s, s.Negative(out[0]))))}
+		}, 1, 1).Call1(s, x)
+}
+
+// LogSumExp is log Σ e^x over the last axis, which stays, of x that is nowhere
+// far above zero.
+func (o Forms) LogSumExp(s *mlxbind.Scope, x mlxbind.Array) mlxbind.Array {
+	if !o.PowersOfTwo || s.DTypeOf(x) != mlxbind.Float32 {
+		return s.LogSumExp(x, -1, true)
+	}
+	return s.CustomVJP(
+		func(s *mlxbind.Scope, in []mlxbind.Array) []mlxbind.Array {
+			e := o.Exp(s, in[0])
+			sum := s.Sum(e, -1, true)
+			return []mlxbind.Array{s.Log(sum), e, sum}
+		},
+		func(s *mlxbind.Scope, _, cotangents, out []mlxbind.Array) []mlxbind.Array {
+			return []mlxbind.Array{s.Mul(out[1], s.Div(cotangents[0], out[2]))}
+		}, 1, 3).Call(s, x)[0]
 }
 
 // fewRows is where products with packed matrices stop to pay.
@@ -27,6 +77,9 @@ func (l *linear) unpacked(s *mlxbind.Scope, x mlxbind.Array, o Forms) mlxbind.Ar
 	}
 	dense := func(s *mlxbind.Scope, d mlxbind.DType) mlxbind.Array {
 		return s.AsType(s.Dequantize(l.packed), d)
+	}
+	if l.taped {
+		return s.MatMul(x, s.Transpose(dense(s, info.DType))) // what is kept of it is decided there
 	}
 	// Without a gradient of its own the product would keep the dense matrix
 	// until its gradient is taken, of every layer at once.

@@ -2,6 +2,7 @@ package decoder
 
 import (
 	"math"
+	"slices"
 
 	"github.com/mlxdyno/mlxdyno/mlxbind"
 )
@@ -69,7 +70,9 @@ func (m *Model) linear(s *mlxbind.Scope, l *linear, x mlxbind.Array, p params) m
 		in = s.MulN(s.Mul(s.Bernoulli(key, keep, s.Shape(x)...), x), 1/keep)
 	}
 	if m.Forms.LowRankInHalf {
+		// The factor goes on the narrow side, and the second product adds.
 		a, b = s.AsType(a, s.DTypeOf(x)), s.AsType(b, s.DTypeOf(x))
+		return s.AddMM(y, s.MulN(s.MatMul(in, a), m.scale), b)
 	}
 	z := s.MatMul(s.MatMul(in, a), b)
 	return s.Add(y, s.AsType(s.MulN(z, m.scale), s.DTypeOf(x)))
@@ -79,6 +82,12 @@ func (m *Model) linear(s *mlxbind.Scope, l *linear, x mlxbind.Array, p params) m
 type mask struct {
 	causal bool
 	array  mlxbind.Array // of shape (queries, keys), boolean; none unless it is needed
+}
+
+// stretch is rows of one length: its mask, and how many they are.
+type stretch struct {
+	rows, length int
+	mask
 }
 
 // causalMask is the boolean mask of queries at offset.. that see window keys
@@ -112,6 +121,29 @@ func (m *Model) masks(s *mlxbind.Scope, n, offset int) (full, sliding mask) {
 				break
 			}
 		}
+	}
+	return full, sliding
+}
+
+// seen are the stretches of hidden states: one of all rows, or, where rows of these
+// lengths lie end to end, of every stretch of equal lengths, each of which is
+// attended to on its own. A mask for all of them together would have the square
+// of their positions.
+func (m *Model) seen(s *mlxbind.Scope, shape []int, rows []int) (full, sliding []stretch) {
+	add := func(count, length int) {
+		f, w := m.masks(s, length, 0)
+		full, sliding = append(full, stretch{count, length, f}), append(sliding, stretch{count, length, w})
+	}
+	if len(rows) == 0 && len(shape) == 3 {
+		add(shape[0], shape[1])
+	}
+	for len(rows) > 0 {
+		n := 1
+		for n < len(rows) && rows[n] == rows[0] {
+			n++
+		}
+		add(n, rows[0])
+		rows = rows[n:]
 	}
 	return full, sliding
 }
@@ -150,13 +182,12 @@ func lowest(d mlxbind.DType) float64 {
 }
 
 // attention is the first half of a block. cache may be nil.
-func (m *Model) attention(s *mlxbind.Scope, l *layer, x mlxbind.Array, p params, seen mask, cache *keyValues) mlxbind.Array {
+func (m *Model) attention(s *mlxbind.Scope, l *layer, x mlxbind.Array, p params, seen []stretch, cache *keyValues) mlxbind.Array {
 	spec := m.Spec
 	shape := s.Shape(x)
 	if len(shape) != 3 {
 		return mlxbind.Array{}
 	}
-	batch, n := shape[0], shape[1]
 	var q, k, v mlxbind.Array
 	if l.qkv != nil {
 		all := m.linear(s, l.qkv, x, p)
@@ -165,20 +196,35 @@ func (m *Model) attention(s *mlxbind.Scope, l *layer, x mlxbind.Array, p params,
 	} else {
 		q, k, v = m.linear(s, l.q, x, p), m.linear(s, l.k, x, p), m.linear(s, l.v, x, p)
 	}
-	heads := func(a mlxbind.Array, heads int, norm mlxbind.Array) mlxbind.Array {
-		a = s.Reshape(a, batch, n, heads, -1)
-		if !norm.IsNone() {
-			a = s.RMSNorm(a, norm, spec.Eps)
-		}
-		return s.Transpose(a, 0, 2, 1, 3)
-	}
-	q, k, v = heads(q, spec.Heads, l.queryNorm), heads(k, spec.KVHeads, l.keyNorm), heads(v, spec.KVHeads, mlxbind.Array{})
 	offset := cache.length()
-	q, k = m.rotate(s, l, q, offset), m.rotate(s, l, k, offset)
-	k, v = cache.extend(s, l.index, k, v)
-	out := m.attend(s, q, k, v, seen)
-	out = s.Reshape(s.Transpose(out, 0, 2, 1, 3), batch, n, -1)
-	return m.linear(s, l.o, out, p)
+	var outs []mlxbind.Array
+	at := 0
+	for _, r := range seen {
+		heads := func(a mlxbind.Array, heads int, norm mlxbind.Array) mlxbind.Array {
+			if len(seen) > 1 {
+				a = s.Slice(a, 1, at, at+r.rows*r.length)
+			}
+			a = s.Reshape(a, r.rows, r.length, heads, -1)
+			if !norm.IsNone() {
+				a = s.RMSNorm(a, norm, spec.Eps)
+			}
+			return s.Transpose(a, 0, 2, 1, 3)
+		}
+		q, k, v := heads(q, spec.Heads, l.queryNorm), heads(k, spec.KVHeads, l.keyNorm), heads(v, spec.KVHeads, mlxbind.Array{})
+		q, k = m.rotate(s, l, q, offset), m.rotate(s, l, k, offset)
+		k, v = cache.extend(s, l.index, k, v)
+		out := s.Transpose(m.attend(s, q, k, v, r.mask), 0, 2, 1, 3)
+		if len(seen) > 1 {
+			out = s.Reshape(out, 1, r.rows*r.length, -1)
+		}
+		outs = append(outs, out)
+		at += r.rows * r.length
+	}
+	out := outs[0]
+	if len(outs) > 1 {
+		out = s.Concatenate(1, outs...)
+	}
+	return m.linear(s, l.o, s.Reshape(out, shape[0], shape[1], -1), p)
 }
 
 func (m *Model) rotate(s *mlxbind.Scope, l *layer, x mlxbind.Array, offset int) mlxbind.Array {
@@ -206,7 +252,7 @@ func (m *Model) mlp(s *mlxbind.Scope, l *layer, x mlxbind.Array, p params) mlxbi
 	if m.Spec.Gelu {
 		gate = gelu(s, gate)
 	} else {
-		gate = s.Mul(gate, s.Sigmoid(gate))
+		gate = s.Mul(gate, m.sigmoid(s, gate))
 	}
 	return m.linear(s, l.down, s.Mul(gate, up), p)
 }
@@ -218,7 +264,7 @@ func gelu(s *mlxbind.Scope, x mlxbind.Array) mlxbind.Array {
 }
 
 // block is one layer. p holds its own adapters at least.
-func (m *Model) block(s *mlxbind.Scope, l *layer, h mlxbind.Array, p params, seen mask, cache *keyValues) mlxbind.Array {
+func (m *Model) block(s *mlxbind.Scope, l *layer, h mlxbind.Array, p params, seen []stretch, cache *keyValues) mlxbind.Array {
 	eps := m.Spec.Eps
 	r := m.attention(s, l, s.RMSNorm(h, l.inputNorm, eps), p, seen, cache)
 	if !m.Spec.PostNorms {
@@ -273,7 +319,8 @@ func (m *Model) Logits(s *mlxbind.Scope, tokens mlxbind.Array, adapters []mlxbin
 	if len(shape) != 2 {
 		return mlxbind.Array{}
 	}
-	full, sliding := m.masks(s, shape[1], pass.cache.length())
+	f, w := m.masks(s, shape[1], pass.cache.length())
+	full, sliding := []stretch{{shape[0], shape[1], f}}, []stretch{{shape[0], shape[1], w}}
 	p := all(adapters, pass.Keys)
 	h := m.embedding(s, tokens)
 	for _, l := range m.layers {
@@ -290,11 +337,18 @@ func (m *Model) Logits(s *mlxbind.Scope, tokens mlxbind.Array, adapters []mlxbin
 	if !pass.Only.IsNone() {
 		h = s.Take(s.Reshape(h, -1, m.Spec.Hidden), pass.Only, 0)
 	}
-	h = s.RMSNorm(h, m.norm, m.Spec.Eps)
-	out := m.head
-	if out == nil {
-		out = &linear{weight: m.embed.weight, packed: m.embed.packed}
+	return m.scores(s, m.output(), s.RMSNorm(h, m.norm, m.Spec.Eps))
+}
+
+// output is the linear map from hidden states to scores.
+func (m *Model) output() *linear {
+	if m.head != nil {
+		return m.head
 	}
+	return &linear{weight: m.embed.weight, packed: m.embed.packed}
+}
+
+func (m *Model) scores(s *mlxbind.Scope, out *linear, h mlxbind.Array) mlxbind.Array {
 	logits := out.apply(s, h, m.Forms)
 	if c := m.Spec.LogitCap; c > 0 {
 		logits = s.MulN(s.Tanh(s.DivN(logits, c)), c)
@@ -306,20 +360,20 @@ func (m *Model) Logits(s *mlxbind.Scope, tokens mlxbind.Array, adapters []mlxbin
 // or has a gradient goes in as an argument, and so does what must live until
 // then: keys of dropout, which drawn from again give the same masks, and the mask
 // of attention, which would be freed with the Scope of the forward pass.
-func (m *Model) checkpointed(s *mlxbind.Scope, l *layer, h mlxbind.Array, p params, seen mask) mlxbind.Array {
+func (m *Model) checkpointed(s *mlxbind.Scope, l *layer, h mlxbind.Array, p params, seen []stretch) mlxbind.Array {
 	in := append([]mlxbind.Array{h}, p.arrays...)
 	in = append(in, p.keys...)
-	if !seen.array.IsNone() {
-		in = append(in, seen.array)
+	if !seen[0].array.IsNone() {
+		in = append(in, seen[0].array)
 	}
 	arrays, keys := 1+len(p.arrays), 1+len(p.arrays)+len(p.keys)
 	f := s.Checkpoint(func(s *mlxbind.Scope, in []mlxbind.Array) []mlxbind.Array {
-		p, seen := params{first: p.first, arrays: in[1:arrays]}, seen
+		p, seen := params{first: p.first, arrays: in[1:arrays]}, slices.Clone(seen)
 		for _, key := range in[arrays:keys] {
 			p.keys = append(p.keys, s.StopGradient(key)) // MLX asks for one, and random bits have none
 		}
 		if len(in) > keys {
-			seen.array = s.StopGradient(in[keys])
+			seen[0].array = s.StopGradient(in[keys])
 		}
 		return []mlxbind.Array{m.block(s, l, in[0], p, seen, nil)}
 	})

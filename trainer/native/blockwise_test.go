@@ -1,0 +1,66 @@
+package native
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/mlxdyno/mlxdyno/mlxbind"
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/native/tape"
+)
+
+// packed lays the rows of a batch end to end.
+func packed(b batch) batch {
+	out := batch{spans: b.spans, shape: b.shape}
+	for r := range b.shape.Batch {
+		n := int(b.spans[2*r+1])
+		out.tokens = append(out.tokens, b.tokens[r*b.shape.Width:][:n]...)
+		out.shape.Packed += max(n-1, 0)
+	}
+	return out
+}
+
+// Steps by blocks have the loss and the gradients of steps as a whole, whatever
+// they keep, in parts or not, padded or packed, on every family.
+func TestBlocksComputeTheSame(t *testing.T) {
+	for name, shape := range shapes {
+		for _, bits := range []int{0, 4} {
+			t.Run(fmt.Sprintf("%s/%d bits", name, bits), func(t *testing.T) {
+				shape := shape
+				shape.Bits = bits
+				dir := modelOf(t, shape)
+				b := rowsOf(65, 3, 65, 41, 41, 9, 1)
+				learn(t, func(s *mlxbind.Scope) error {
+					for _, layers := range []int{-1, 2} {
+						q := plainQuality()
+						q.Layers = layers
+						want, told := learnerOf(t, s, dir, q, learnerOptions{accumulation: 1}).change(t, b)
+						for form, o := range map[string]learnerOptions{
+							"results":    {keep: tape.Results},
+							"products":   {keep: tape.Products},
+							"nothing":    {checkpoint: true},
+							"async":      {async: true},
+							"chunks":     {chunk: 50},
+							"supervised": {supervised: true, chunk: 17},
+						} {
+							o.accumulation, o.blocks = 1, true
+							for _, in := range []batch{b, packed(b)} {
+								got, now := learnerOf(t, s, dir, q, o).change(t, in)
+								if d := apart(got, want); !(d < 1e-5) {
+									t.Errorf("%s, %d blocks, %+v: gradients differ by %.2g of their length", form, layers, in.shape, d)
+								}
+								if now[0].supervised != told[0].supervised || !(math.Abs(now[0].loss/told[0].loss-1) < 1e-6) {
+									t.Errorf("%s, %d blocks, %+v: loss %v instead of %v", form, layers, in.shape, now[0], told[0])
+								}
+							}
+						}
+					}
+					return nil
+				})
+			})
+		}
+	}
+}
+
+var _ = trainer.Normal
