@@ -191,10 +191,8 @@ func (t *training) one() error {
 }
 
 // clears reports whether freed memory is given back after every step, as mlx-lm
-// does. On a CPU MLX keeps little (32 MB), and fetching it anew costs more.
-func (t *training) clears() bool {
-	return !t.config.Plan.CacheLimit.IsSet && (t.config.Parity || t.said.Device.Kind != "cpu")
-}
+// does.
+func (t *training) clears() bool { return t.config.Parity && !t.config.Plan.CacheLimit.IsSet }
 
 // real is the number of tokens that go through the model, padding not counted.
 func (b batch) real() int64 {
