@@ -47,6 +47,7 @@ type labels struct {
 	parameter []set // of nodes that hang on parameters and constants alone: which
 	fixed     []bool
 	backward  []bool
+	late      []bool // of the forward pass, but only the backward pass reads it
 	readers   [][]int
 }
 
@@ -71,7 +72,7 @@ func Layers(g *mlxbind.Graph, names Names) []string {
 
 func newLabels(g *mlxbind.Graph, names Names) *labels {
 	n := len(g.Nodes)
-	l := &labels{g: g, of: make([]int, n), parameter: make([]set, n), fixed: make([]bool, n), backward: make([]bool, n), readers: make([][]int, n)}
+	l := &labels{g: g, of: make([]int, n), parameter: make([]set, n), fixed: make([]bool, n), backward: make([]bool, n), late: make([]bool, n), readers: make([][]int, n)}
 	input := map[int]string{}
 	for i, at := range g.In {
 		input[at] = ""
@@ -102,6 +103,10 @@ func newLabels(g *mlxbind.Graph, names Names) *labels {
 		if !l.fixed[i] {
 			l.parameter[i] = 0
 		}
+	}
+	for i := range slices.Backward(g.Nodes) {
+		l.late[i] = !l.backward[i] && !slices.Contains(g.Out, i) &&
+			!slices.ContainsFunc(l.readers[i], func(k int) bool { return !l.backward[k] && !l.late[k] })
 	}
 	return l
 }
@@ -158,13 +163,21 @@ func (l *labels) gradients(names []string) {
 }
 
 // passes reports whether an operation hands on what it gets in another form.
-func passes(op string) bool {
-	return tape.IsView(op) || op == "AsType" || op == "Multiply"
+func (l *labels) passes(i int) bool {
+	op := l.g.Nodes[i].Op
+	return tape.IsView(op) || op == "AsType" || l.scales(i)
+}
+
+// scales reports whether a node multiplies by one number.
+func (l *labels) scales(i int) bool {
+	return l.g.Nodes[i].Op == "Multiply" && slices.ContainsFunc(l.g.Nodes[i].Inputs, func(k int) bool {
+		return l.fixed[k] && l.g.Nodes[source(l.g, k)].Size() == 1
+	})
 }
 
 // origin is where a value comes from, past what only hands it on.
 func (l *labels) origin(i int) int {
-	for l.of[i] < 0 && passes(l.g.Nodes[i].Op) {
+	for l.of[i] < 0 && l.passes(i) {
 		from := l.flows(i)
 		if len(from) != 1 {
 			break
@@ -193,7 +206,7 @@ func (l *labels) sums() {
 func (l *labels) readBy(i int) int {
 	layer := -1
 	for _, k := range l.readers[i] {
-		if l.backward[k] != l.backward[i] {
+		if l.backward[k] != l.backward[i] || l.late[k] != l.late[i] {
 			continue
 		}
 		if l.of[k] < 0 || layer >= 0 && l.of[k] != layer {
@@ -205,8 +218,8 @@ func (l *labels) readBy(i int) int {
 }
 
 func (l *labels) between() {
-	for i, node := range slices.Backward(l.g.Nodes) {
-		if l.of[i] >= 0 || l.fixed[i] || !passes(node.Op) {
+	for i := range slices.Backward(l.g.Nodes) {
+		if l.of[i] >= 0 || l.fixed[i] || !l.passes(i) {
 			continue
 		}
 		from := l.flows(i)
@@ -215,7 +228,7 @@ func (l *labels) between() {
 		}
 		// A factor in front of the low-rank path belongs to it too.
 		k := l.readBy(i)
-		if k >= 0 && (l.of[l.origin(from[0])] == k || node.Op == "Multiply") {
+		if k >= 0 && (l.of[l.origin(from[0])] == k || l.scales(i)) {
 			l.of[i] = k
 		}
 	}
@@ -239,15 +252,10 @@ func (l *labels) norms() {
 			continue
 		}
 		k := l.of[from[0]]
-		if isNorm(k) && !slices.ContainsFunc(from, func(other int) bool { return l.of[other] != k }) && (l.backward[i] || l.readBackward(i)) {
+		if isNorm(k) && !slices.ContainsFunc(from, func(other int) bool { return l.of[other] != k }) && (l.backward[i] || l.late[i]) {
 			l.of[i] = k
 		}
 	}
-}
-
-// readBackward reports whether only the backward pass reads a node.
-func (l *labels) readBackward(i int) bool {
-	return !slices.ContainsFunc(l.readers[i], func(k int) bool { return !l.backward[k] && !l.readBackward(k) })
 }
 
 func (l *labels) regions() {
@@ -294,13 +302,12 @@ func (l *labels) regions() {
 	}
 }
 
-// constants belong to what reads them.
+// constants belong to what reads them, first of all to what reads them first.
 func (l *labels) constants() {
 	for i := range slices.Backward(l.g.Nodes) {
-		if l.of[i] < 0 && l.fixed[i] && len(l.readers[i]) > 0 {
-			k := l.of[l.readers[i][0]]
-			if !slices.ContainsFunc(l.readers[i], func(r int) bool { return l.of[r] != k }) {
-				l.of[i] = k
+		for _, r := range l.readers[i] {
+			if l.of[i] < 0 && l.fixed[i] {
+				l.of[i] = l.of[r]
 			}
 		}
 	}
