@@ -12,8 +12,8 @@ import (
 
 // record has all steps from here on recorded.
 func (t *training) record() error {
-	if p := RefusesProfile(t.config); p != "" {
-		return fail(trainer.FailConfig, "config.profile", "leave --profile out", "%s", p)
+	if why, fix := RefusesProfile(t.config); why != "" {
+		return fail(trainer.FailConfig, "config.profile", fix, "no profile: %s", why)
 	}
 	base, err := t.base()
 	if err != nil {
