@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mlxdyno/mlxdyno/mlxbind"
 	"github.com/mlxdyno/mlxdyno/trainer"
@@ -79,6 +80,47 @@ func TestProfile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What the recorder does for itself is in no step: neither its time nor its
+// memory, nor what is computed between steps.
+func TestProfileLeavesItselfOut(t *testing.T) {
+	learn(t, func(s *mlxbind.Scope) error {
+		const bytes, slept = 64 << 20, 30 * time.Millisecond
+		fill := func() {
+			if err := s.Child(func(c *mlxbind.Scope) error { return c.Eval(c.AddN(c.Zeros(mlxbind.Float32, bytes/4), 1)) }); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(slept)
+		}
+		rec := profile.New(s, nil)
+		before := s.Memory().Active
+		for _, inside := range []bool{false, true} {
+			rec.Begin(0)
+			began := time.Now()
+			if inside {
+				fill()
+			}
+			rec.Lap(profile.Place{profile.Forward, profile.Embedding}, nil, 0)
+			rec.Aside(fill)
+			rec.Lap(profile.Place{profile.Optimizer}, nil, 0)
+			wall := time.Since(began)
+			step := trainer.Step{Seconds: wall.Seconds()}
+			rec.End(&step)
+			if !(step.Seconds <= (wall - slept).Seconds()) || inside && !(step.Seconds >= slept.Seconds()) {
+				t.Errorf("inside %t: the step took %g s of %s", inside, step.Seconds, wall)
+			}
+			if grew := step.Memory.Peak.Or(0) - before; inside != (grew >= bytes) {
+				t.Errorf("inside %t: the peak is %d bytes above what was there", inside, grew)
+			}
+			fill()
+			rec.Lap(profile.Place{profile.Forward}, nil, 0)
+		}
+		if spans := rec.Spans(profile.Rates{}); len(spans) != 4 {
+			t.Errorf("%+v", spans)
+		}
+		return s.Err()
+	})
 }
 
 // said is what a worker says of a profile.

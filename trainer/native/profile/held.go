@@ -15,7 +15,6 @@ type book struct {
 	kept      []keep
 	loss      int64
 	gradients int64
-	rest      int64 // what else there is; it may be negative where others say too much
 }
 
 // keep is what the forward pass of a block left for its backward pass.
@@ -55,11 +54,8 @@ func (k keep) split() []trainer.Held {
 	return out
 }
 
-// begin starts a step with that many live bytes.
-func (b *book) begin(active int64) {
-	b.kept, b.loss, b.gradients = nil, 0, 0
-	b.rest = active - b.based
-}
+// begin starts a step.
+func (b *book) begin() { b.kept, b.loss, b.gradients = nil, 0, 0 }
 
 // turn takes in how much a piece left behind, or took away.
 func (b *book) turn(p Place, growth, gradients int64, ops *Operations) {
@@ -79,20 +75,13 @@ func (b *book) turn(p Place, growth, gradients int64, ops *Operations) {
 	case Backward:
 		// It frees what its block kept; the hidden states that the embedding
 		// made and every block handed on are gone since the loss.
-		for i, k := range slices.Backward(b.kept) {
-			if k.block == p[1] || k.block == Embedding {
-				growth += k.bytes
-				b.kept = slices.Delete(b.kept, i, i+1)
-			}
-		}
+		b.kept = slices.DeleteFunc(b.kept, func(k keep) bool { return k.block == p[1] || k.block == Embedding })
 		b.gradients += gradients
-		b.rest += growth - gradients
-	default:
-		b.rest += growth
 	}
 }
 
-// at is everything when a piece was at its peak, adding up to it.
+// at is everything when a piece was at its peak, adding up to it: what is in no
+// account is temporary too.
 func (b *book) at(p Place, peak, active int64) []trainer.Held {
 	out := slices.Clone(b.base)
 	left := peak - b.based

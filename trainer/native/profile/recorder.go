@@ -80,7 +80,7 @@ func (r *Recorder) Begin(data time.Duration) {
 	r.phases = map[string]float64{}
 	r.add(Place{Data}, data.Seconds(), nil)
 	r.active = r.s.Memory().Active
-	r.book.begin(r.active)
+	r.book.begin()
 	r.s.ResetPeak()
 	r.since = time.Now()
 }
