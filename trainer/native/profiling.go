@@ -1,7 +1,6 @@
 package native
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/mlxdyno/mlxdyno/mlxbind"
@@ -76,8 +75,11 @@ func (t *training) sayProfile() error {
 	held := r.Held()
 	summary := r.Summary(profile.Rates{}, nil, 0)
 	rates, err := profile.MeasureRates(t.s, t.s.DTypeOf(t.learner.model.Head().Frozen[0]), summary.PeakBytes-t.s.Memory().Active)
-	if err != nil {
-		return fmt.Errorf("measure what the device can do: %w", err)
+	if err != nil { // the steps are done, and what they measured is worth saying
+		rates = profile.Rates{}
+		if err := t.events.warn("profile.ceiling", "what the device can do at best could not be measured: %v", err); err != nil {
+			return err
+		}
 	}
 	if t.clears() {
 		t.s.ClearCache()

@@ -212,14 +212,17 @@ func TestWorkIsThatOfTheFormulas(t *testing.T) {
 						}
 						rec := profile.New(s, nil)
 						l.blocks.watched = newWatched(l.blocks, rec)
-						b := rowsOf(33, 1, 33, 33)
+						b, lengths := rowsOf(33, 1, 33, 33), []int{32, 32}
+						if dense { // rows of their own lengths, end to end
+							b, lengths = packed(rowsOf(33, 1, 33, 21, 9)), []int{32, 20, 8}
+						}
 						rec.Begin(0)
 						if _, err := l.step(b, true); err != nil {
 							return err
 						}
 						rec.End(&trainer.Step{Shape: b.shape})
 						spans := rec.Spans(profile.Rates{FLOPS: 1e9, BytesASecond: 1e9})
-						want, got := formulas(l.model, b, plainQuality().Rank), work{}
+						want, got := formulas(l.model, lengths, plainQuality().Rank), work{}
 						for _, span := range spans {
 							path := append(slices.Clone(span.Path), "", "", "")
 							if v, ok := span.GFLOP.Get(); ok {
@@ -247,10 +250,13 @@ func TestWorkIsThatOfTheFormulas(t *testing.T) {
 // formulas are 2 for every weight and position; scores and sums of attention 2
 // for every pair of positions and feature; each again for the gradient of what
 // goes in, and for those of A and B. The first block's inputs need no gradient.
-func formulas(m *decoder.Model, b batch, rank int) work {
-	out := work{}
-	rows, n := float64(b.shape.Batch), float64(b.shape.Width-1)
-	positions, p := rows*n, m.Spec
+func formulas(m *decoder.Model, lengths []int, rank int) work {
+	out, p := work{}, m.Spec
+	var positions, pairs float64
+	for _, n := range lengths {
+		positions += float64(n)
+		pairs += float64(n * n)
+	}
 	for i := range m.Blocks() {
 		block := blockName(i)
 		for _, a := range m.Adapters[i*len(m.Adapters)/m.Blocks() : (i+1)*len(m.Adapters)/m.Blocks()] {
@@ -263,7 +269,7 @@ func formulas(m *decoder.Model, b batch, rank int) work {
 			}
 			out[[3]string{"backward", block, layer}] = back
 		}
-		attention := 2 * rows * n * n * float64(p.Heads*p.HeadDim)
+		attention := 2 * pairs * float64(p.Heads*p.HeadDim)
 		out[[3]string{"forward", block, "self_attn"}] = 2 * attention
 		out[[3]string{"backward", block, "self_attn"}] = 4 * attention
 	}

@@ -148,6 +148,12 @@ func TestShares(t *testing.T) {
 			t.Errorf("%s: %v instead of %v", name, got, c.want)
 		}
 	}
+	if got := ops(false).shares(Rates{}); got != nil {
+		t.Errorf("with rates that nobody knows: %v", got)
+	}
+	if spans := (&Recorder{laps: []lap{{Place{Forward, Embedding}, 1, &Operations{All: []Operation{{Op: "Gather", Moved: 1}}}}}}).Spans(rates); len(spans) != 1 || spans[0].Modelled {
+		t.Errorf("one operation alone has all of its piece: %+v", spans)
+	}
 	r := &Recorder{laps: []lap{
 		{Place{Data}, 1, nil}, {Place{Forward, "block 0"}, 2, ops(true)}, {Place{Forward, "block 0"}, 2, ops(false)},
 		{Place{Optimizer}, 3, nil}, {Place{Optimizer, "", "", "bookkeeping"}, 4, nil},

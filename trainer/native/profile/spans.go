@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"math"
 	"slices"
 	"strings"
 
@@ -46,7 +47,7 @@ func (r *Recorder) Spans(rates Rates) []trainer.Span {
 		}
 		for i, o := range l.ops.All {
 			s := trainer.Span{Path: []string{l.place[0], block, o.Layer, o.Op}, Seconds: l.seconds * shares[i], Calls: o.Calls,
-				Bytes: trainer.Some(o.Written), Modelled: true}
+				Bytes: trainer.Some(o.Written), Modelled: len(l.ops.All) > 1}
 			if o.Product {
 				s.GFLOP = trainer.Some(trainer.Float(o.FLOP / 1e9))
 			}
@@ -62,28 +63,27 @@ func (o *Operations) shares(rates Rates) []float64 {
 	if o == nil {
 		return nil
 	}
-	cost := func(measured bool) (all []float64, sum float64) {
+	parts := func(cost func(Operation) float64) []float64 {
+		var all []float64
+		var sum float64
 		for _, each := range o.All {
-			v := each.seconds
-			if !measured {
-				v = max(each.FLOP/rates.FLOPS, float64(each.Moved)/rates.BytesASecond)
-			}
-			all = append(all, v)
-			sum += v
+			all = append(all, cost(each))
+			sum += cost(each)
 		}
-		return all, sum
+		if !(sum > 0) || math.IsInf(sum, 0) {
+			return nil
+		}
+		for i := range all {
+			all[i] /= sum
+		}
+		return all
 	}
-	all, sum := cost(o.measured)
-	if !(sum > 0) {
-		all, sum = cost(false)
+	if o.measured {
+		if all := parts(func(o Operation) float64 { return o.seconds }); all != nil {
+			return all
+		}
 	}
-	if !(sum > 0) {
-		return nil
-	}
-	for i := range all {
-		all[i] /= sum
-	}
-	return all
+	return parts(func(o Operation) float64 { return max(o.FLOP/rates.FLOPS, float64(o.Moved)/rates.BytesASecond) })
 }
 
 // Held is what was held at the highest peak of all recorded steps; it adds up to
