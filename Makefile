@@ -15,7 +15,7 @@ PURE  = $(shell go list ./... | grep -v -E '/(cmd|mlxbind|trainer/(native|mlxlm|
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 .PHONY: build
 build: ## build bin/mlxdyno
@@ -92,6 +92,10 @@ bench-bind: setup ## what the binding to MLX costs: operations, callbacks, the w
 .PHONY: bench-step
 bench-step: setup ## steps of our trainer and of mlx-lm's, in turns, same BLAS and threads: tokens/s and peak
 	$(BIN) bench --dtype float32 --bits 0,4 --rounds 5 --steps 8
+
+.PHONY: bench-instrument
+bench-instrument: setup ## what it costs to say every step: steps that do and steps that do not, in turns
+	$(GO) test -run '^$$' -bench Instrumentation -benchtime 100x -timeout 20m ./trainer/native
 
 .PHONY: shim-matrix
 shim-matrix: ## compile the binding against every MLX on the package index that it supports
