@@ -38,6 +38,7 @@ var documents = map[string]struct {
 	"chain":    {ChainSchema, "What doctor --tune, doctor --train and train --auto print with --json: a part that was not reached is absent", Chain{}},
 	"explain":  {ExplainSchema, "What mlxdyno doctor explain --json prints", ExplainDocument{}},
 	"fuse":     {FuseSchema, "What mlxdyno fuse --json prints", FuseDocument{}},
+	"plan":     {PlanSchema, "What mlxdyno train --explain-plan --json prints", PlanDocument{}},
 	"error":    {ErrorSchema, "What any command prints with --json when it could not do its part", Error{}},
 }
 

@@ -42,8 +42,9 @@ func addTrainingFlags(cmd *cobra.Command) *trainingFlags {
 
 func (a *app) trainCommand() *cobra.Command {
 	var (
-		auto   bool
-		resume string
+		auto    bool
+		explain bool
+		resume  string
 	)
 	cmd := &cobra.Command{
 		Use:   "train",
@@ -67,7 +68,8 @@ the profile, and with --pprof draws it.`),
 	f := cmd.Flags()
 	f.BoolVar(&auto, "auto", false, "diagnose and tune first, then train with the result")
 	f.StringVar(&resume, "resume", "", "go on with a `RUN`: a directory, a name from mlxdyno runs, or last")
-	cmd.MarkFlagsMutuallyExclusive("auto", "resume")
+	f.BoolVar(&explain, "explain-plan", false, "say what is done otherwise than mlx-lm does it, and what that is expected to give; trains nothing")
+	cmd.MarkFlagsMutuallyExclusive("auto", "resume", "explain-plan")
 	_ = cmd.RegisterFlagCompletionFunc("resume", completeRuns)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
@@ -95,6 +97,8 @@ the profile, and with --pprof draws it.`),
 				return err
 			}
 			return a.finishTraining(ctx, r, training)
+		case explain:
+			return a.explainPlan(ctx, settings)
 		case auto:
 			return a.chain(ctx, settings, chain{train: true, wishes: wishes, training: training})
 		}

@@ -37,6 +37,17 @@ func TestFlat(t *testing.T) {
 			flat(t, sum, j.Config.Plan, tt.warm, 0)
 		})
 	}
+	t.Run("2,000 steps in bounded shapes", func(t *testing.T) {
+		t.Parallel()
+		j := job(t, plain, 2000)
+		j.Config.Data.MaxSeqLength, j.Config.Plan.CacheLimit = 128, trainer.LimitOf(0)
+		j.Config.Plan.Compile, j.Config.Plan.MaxShapes, j.Config.Plan.Batch = "on", 3, 2
+		_, sum := finish(t, ours(t), j)
+		flat(t, sum, j.Config.Plan, 40, 0)
+		if traces := sum.Steps[len(sum.Steps)-1].Traces.Or(0); traces == 0 || traces > 3 {
+			t.Errorf("%d traces", traces)
+		}
+	})
 	t.Run("with a cache", func(t *testing.T) {
 		t.Parallel()
 		j := job(t, plain, 200)

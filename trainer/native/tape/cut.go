@@ -98,18 +98,35 @@ func cutOf(g *mlxbind.Graph, o Options) cut {
 		}
 	}
 	reached := f.minimize(source, sink)
+	// What costs nothing may be in the cut and of no use: only what the backward
+	// pass comes upon counts.
 	var c cut
-	for i, node := range g.Nodes {
-		if backward[i] || !reached[2*i] || reached[2*i+1] {
-			continue
+	seen := make([]bool, n)
+	var need func(i int)
+	need = func(i int) {
+		if seen[i] {
+			return
 		}
+		seen[i] = true
+		node := g.Nodes[i]
 		switch {
 		case input[i] >= 0:
 			c.inputs = append(c.inputs, input[i])
-		case len(node.Inputs) > 0: // else it is made of nothing
+		case len(node.Inputs) > 0 && reached[2*i] && !reached[2*i+1]:
 			c.kept = append(c.kept, i)
+		default:
+			for _, k := range node.Inputs {
+				need(k)
+			}
 		}
 	}
+	for i, read := range reads {
+		if read {
+			need(i)
+		}
+	}
+	slices.Sort(c.inputs)
+	slices.Sort(c.kept)
 	return c
 }
 
