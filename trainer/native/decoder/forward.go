@@ -151,23 +151,53 @@ func (m *Model) seen(s *mlxbind.Scope, shape []int, rows []int) (full, sliding [
 // attend computes attention from heads of shape (batch, heads, positions, features).
 func (m *Model) attend(s *mlxbind.Scope, q, k, v mlxbind.Array, seen mask) mlxbind.Array {
 	p := m.Spec
-	if p.AttentionCap == 0 {
+	inTwos := m.Forms.PowersOfTwo && s.DTypeOf(q) == mlxbind.Float32
+	if p.AttentionCap == 0 && !inTwos {
 		return s.Attention(q, k, v, p.AttentionScale, seen.causal, seen.array)
 	}
 	shape := s.Shape(q)
-	q = s.MulN(q, p.AttentionScale)
+	if len(shape) != 4 {
+		return mlxbind.Array{}
+	}
+	scale := p.AttentionScale
+	if p.AttentionCap == 0 {
+		scale *= math.Log2E // of powers of two
+	}
+	q = s.MulN(q, scale)
 	if repeats := p.Heads / p.KVHeads; repeats > 1 {
 		q = s.Reshape(q, shape[0], p.KVHeads, repeats, shape[2], p.HeadDim)
 		k, v = s.ExpandDims(k, 2), s.ExpandDims(v, 2)
 	}
 	scores := s.MatMul(q, swapLast(s, k))
-	scores = s.MulN(s.Tanh(s.DivN(scores, p.AttentionCap)), p.AttentionCap)
-	if !seen.array.IsNone() {
-		d := s.DTypeOf(scores)
-		scores = s.Where(seen.array, scores, s.Scalar(lowest(d), d))
+	if p.AttentionCap > 0 {
+		scores = s.MulN(s.Tanh(s.DivN(scores, p.AttentionCap)), p.AttentionCap)
 	}
-	out := s.MatMul(s.Softmax(scores, -1, true), v)
-	return s.Reshape(out, shape...)
+	visible := seen.array
+	if visible.IsNone() && seen.causal {
+		queries, keys := shape[2], s.Shape(v)
+		visible = causalMask(s, queries, keys[len(keys)-2]-queries, 0)
+	}
+	if !visible.IsNone() {
+		d := s.DTypeOf(scores)
+		scores = s.Where(visible, scores, s.Scalar(lowest(d), d))
+	}
+	if p.AttentionCap > 0 {
+		return s.Reshape(s.MatMul(s.Softmax(scores, -1, true), v), shape...)
+	}
+	return s.Reshape(s.MatMul(softmaxOfTwos(s, scores), v), shape...)
+}
+
+// softmaxOfTwos is 2^x / Σ 2^x over the last axis.
+func softmaxOfTwos(s *mlxbind.Scope, x mlxbind.Array) mlxbind.Array {
+	return s.CustomVJP(
+		func(s *mlxbind.Scope, in []mlxbind.Array) []mlxbind.Array {
+			e := s.Pow(s.Scalar(2, mlxbind.Float32), s.Sub(in[0], s.Max(in[0], -1, true)))
+			return []mlxbind.Array{s.Div(e, s.Sum(e, -1, true))}
+		},
+		func(s *mlxbind.Scope, _, cotangents, out []mlxbind.Array) []mlxbind.Array {
+			weighed := s.Mul(cotangents[0], out[0])
+			return []mlxbind.Array{s.MulN(s.Sub(weighed, s.Mul(out[0], s.Sum(weighed, -1, true))), math.Ln2)}
+		}, 1, 1).Call1(s, x)
 }
 
 // lowest is the most negative finite number.

@@ -19,6 +19,9 @@ var views = []string{"Transpose", "Reshape", "ExpandDims", "Squeeze", "Flatten",
 // products are what nobody computes twice who need not.
 var products = []string{"Matmul", "AddMM", "QuantizedMatmul", "BlockMaskedMM", "GatherMM", "GatherQMM", "ScaledDotProductAttention", "Gather", "GatherAxis"}
 
+// powers are no products, and on a CPU one takes as long as hundreds of them.
+var powers = []string{"Power", "Exp"}
+
 // cutOf finds the cheapest cut: of all sets of values from which the backward
 // pass can be computed, given what may be computed again, the one with the fewest
 // bytes. That is a minimal cut of a network in which a value's capacity is its
@@ -74,7 +77,7 @@ func cutOf(g *mlxbind.Graph, o Options) cut {
 		case o.Keep == Results:
 			return false
 		case o.Keep == Products:
-			return !slices.Contains(products, node.Op)
+			return !slices.Contains(products, node.Op) && !slices.Contains(powers, node.Op)
 		}
 		return true
 	}

@@ -25,7 +25,7 @@ const (
 	// Results keeps every result that the backward pass reads, except what
 	// costs nothing to make again: views, and what depends on parameters alone.
 	Results Keep = iota
-	// Products computes everything again but matrix products and attention.
+	// Products computes everything again but matrix products, attention and powers.
 	Products
 	// Nothing keeps only inputs and computes all again.
 	Nothing
