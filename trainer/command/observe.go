@@ -272,7 +272,7 @@ func (v Validation) event() (int, time.Duration, trainer.Payload) {
 // patient does not name is none of them.
 func (p Point) counters() trainer.Memory {
 	bytes := func(k MemoryKind) trainer.Opt[int64] { return p.Memory[k].Bytes }
-	return trainer.Memory{Active: bytes(ActiveMemory), Peak: bytes(PeakMemory), Cache: bytes(CacheMemory)}
+	return trainer.Memory{Active: bytes(ActiveMemory), Peak: bytes(PeakMemory), Cache: bytes(CacheMemory), Footprint: bytes(FootprintMemory)}
 }
 
 // stepSeconds is the time of a step around the point i, data included, if the

@@ -50,6 +50,7 @@ const (
 	MemoryLimit     MemoryKind = "limit"     // that the patient set itself
 	LeakedMemory    MemoryKind = "leaked"    // a step, as the patient believes
 	SomeMemory      MemoryKind = "memory"    // it does not say which
+	FootprintMemory MemoryKind = "footprint" // of all its processes, read by us
 )
 
 // Memory is a memory number in the patient's own unit.

@@ -1,0 +1,147 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/mlxdyno/mlxdyno/trainer"
+)
+
+// Run runs a patient to its end or until its burst is over, and comes back when
+// nothing of it is left: neither what it started nor what left its session. When
+// ctx is cancelled it is ended, which is no error. An error after the start
+// means that we failed; the Report is as full as it can be beside it. Guard is
+// the caller's to call first.
+func Run(ctx context.Context, argv []string, o Options) (Report, error) {
+	o = o.withDefaults()
+	if ctx.Err() != nil {
+		return Report{EndedFor: ForCaller, Result: trainer.Result{Outcome: trainer.Stopped,
+			Evidence: []trainer.Evidence{{Name: "start", Observed: "not started: asked to stop before", Source: "supervisor"}}}}, nil
+	}
+	log, err := openTranscript(o.LogPath, o.LogLimit)
+	if err != nil {
+		return Report{}, err
+	}
+	kills := countKills(o)
+	c, err := start(argv, o)
+	if err != nil {
+		log.close() //nolint:errcheck // nothing is in it
+		return Report{}, err
+	}
+	l := newListener(c, log, o)
+	go l.listen()
+
+	s := &supervisor{Options: o, child: c, listener: l}
+	e := end{why: s.attend(ctx), before: kills}
+	if e.why != ByItself {
+		e.rung, err = s.descend()
+	}
+	survivors := err != nil
+	if !survivors {
+		e.left, err = s.sweep()
+	}
+	e.after, e.lasted = countKills(o), time.Since(c.began)
+	c.screen.ended.Store(true)
+	<-l.over
+	c.screen.f.Close()
+	logErr := log.close()
+
+	r := Report{Detected: l.detector.Detected(), Lines: l.lines.Stats(), Observations: l.seen, Samples: s.taken.kept, Left: e.left, EndedFor: e.why}
+	if c.note != "" {
+		r.Notes = append(r.Notes, c.note)
+	}
+	if logErr != nil {
+		r.Notes = append(r.Notes, fmt.Sprintf("its output is not kept whole: %v", logErr))
+	}
+	if !survivors {
+		e.status, _ = c.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	}
+	r.Result = e.result(l)
+	if err == nil && l.err != nil {
+		err = l.err
+	}
+	return r, err
+}
+
+// supervisor looks after one patient.
+type supervisor struct {
+	Options
+	*child
+	listener *listener
+	taken    samples
+	meterAt  time.Time
+	silent   time.Duration
+	heard    int64 // bytes by the last look
+}
+
+// look is how often silence and new processes are looked for, at least.
+const look = 200 * time.Millisecond
+
+// attend waits until the patient has ended or must be ended.
+func (s *supervisor) attend(ctx context.Context) Reason {
+	every := min(s.SampleEvery, look)
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	var late <-chan time.Time
+	if s.Budget > 0 {
+		timer := time.NewTimer(s.Budget)
+		defer timer.Stop()
+		late = timer.C
+	}
+	s.sample()
+	for {
+		select {
+		case <-s.exited:
+			return ByItself
+		case <-ctx.Done():
+			return ForCaller
+		case <-s.listener.enough:
+			return ForSteps
+		case <-s.listener.failed:
+			return ForError
+		case <-late:
+			return ForBudget
+		case sig := <-s.Signals:
+			if n, ok := sig.(syscall.Signal); ok {
+				s.tree.signalGroup(n)
+			}
+		case <-tick.C:
+			s.sample()
+			if s.silence(every) {
+				return ForStall
+			}
+		}
+	}
+}
+
+// silence counts in ticks and not by a clock, so that a suspended machine does
+// not look like a stalled patient.
+func (s *supervisor) silence(tick time.Duration) bool {
+	_, bytes := s.listener.heard()
+	if bytes != s.heard {
+		s.heard, s.silent = bytes, 0
+		return false
+	}
+	s.silent += tick
+	return s.Silence > 0 && s.silent >= s.Silence
+}
+
+// sample looks at the table of processes, and reads what the patient's use when
+// it is time.
+func (s *supervisor) sample() {
+	table, err := processes()
+	if err != nil {
+		return
+	}
+	alive := s.tree.update(table)
+	if s.Meter == nil || len(alive) == 0 || time.Since(s.meterAt) < s.SampleEvery {
+		return
+	}
+	s.meterAt = time.Now()
+	step, _ := s.listener.heard()
+	v := Sample{At: s.meterAt.Sub(s.began), Step: step, Processes: len(alive), Usage: s.Meter.Read(alive)}
+	s.taken.add(v)
+	s.listener.weigh(v.Footprint)
+}
