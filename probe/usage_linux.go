@@ -1,7 +1,3 @@
 package probe
 
-import "os"
-
-func platformUsage(pid int) Usage {
-	return procfs{root: os.DirFS("/"), pageBytes: int64(os.Getpagesize())}.usage(pid)
-}
+func platformUsage(pid int) Usage { return live().usage(pid) }
