@@ -77,12 +77,15 @@ type Meter interface {
 	Read(pids []int) Usage
 }
 
-// Usage is what a patient's processes use at one time.
+// Usage is what a patient's processes use at one time, and how the machine is.
 type Usage struct {
 	Footprint trainer.Opt[int64]         // bytes that the system charges them with
 	Resident  trainer.Opt[int64]         // bytes
 	Threads   trainer.Opt[int]           //
 	CPU       trainer.Opt[time.Duration] // that those which are alive have used
+
+	SwapOut  trainer.Opt[int64] // bytes of the whole machine, since boot
+	Pressure string             // of the whole machine: normal, warn or critical; empty when unknown
 }
 
 // Sample is a Usage with its time and place.

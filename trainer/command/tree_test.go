@@ -26,3 +26,12 @@ func TestTree(t *testing.T) {
 		}
 	}
 }
+
+func TestFamily(t *testing.T) {
+	table := []process{{pid: 9, parent: 7}, {pid: 1}, {pid: 7, parent: 5}, {pid: 5, parent: 1}, {pid: 8, parent: 5, gone: true}, {pid: 6, parent: 1}}
+	for pid, want := range map[int][]int{5: {5, 7, 9}, 6: {6}, 8: nil, 99: nil} {
+		if got := familyOf(pid, table); !slices.Equal(got, want) {
+			t.Errorf("of %d: %v, want %v", pid, got, want)
+		}
+	}
+}
