@@ -33,12 +33,13 @@ type patientFlags struct {
 	transcript string
 	overwrite  bool
 
-	help, lockfile, commandLine string
-	claims                      []string
+	help, lockfile, commandLine, proposed string
+
+	claims []string
 }
 
 // patientNames are the flags that go with a patient only.
-var patientNames = []string{"follow", "for", "steps", "silence", "adapter", "transcript", "allow-overwrite", "patient-help", "lockfile", "command-line", "claim"}
+var patientNames = []string{"follow", "for", "steps", "silence", "adapter", "transcript", "allow-overwrite", "patient-help", "lockfile", "command-line", "proposed", "claim"}
 
 func addPatientFlags(cmd *cobra.Command) *patientFlags {
 	p := &patientFlags{}
@@ -55,6 +56,7 @@ func addPatientFlags(cmd *cobra.Command) *patientFlags {
 	f.StringVar(&p.help, "patient-help", "", "`FILE` with the text of its --help: only flags that it has are recommended")
 	f.StringVar(&p.lockfile, "lockfile", "", "its Cargo.lock `FILE`: versions of its libraries")
 	f.StringVar(&p.commandLine, "command-line", "", "its command line, as `TEXT`, where it is not run here")
+	f.StringVar(&p.proposed, "proposed", "", "a command line that somebody proposes for it, as `TEXT`: are there such flags")
 	f.StringArrayVar(&p.claims, "claim", nil, "a speed that somebody says it has, such as `SPEED` \"8 steps/s\"; may be repeated")
 	return p
 }
@@ -64,6 +66,9 @@ func (p *patientFlags) named() bool { return len(p.argv) > 0 || len(p.logs) > 0 
 
 // check refuses what does not go together.
 func (p *patientFlags) check(cmd *cobra.Command) error {
+	if cmd.Flags().Changed("pid") && p.pid <= 0 {
+		return usagef("--pid %d: want the number of a process", p.pid)
+	}
 	if !p.named() {
 		return refuse(cmd, patientNames, "--log, --pid or -- COMMAND")
 	}
@@ -85,8 +90,6 @@ func (p *patientFlags) check(cmd *cobra.Command) error {
 		return usagef("--follow reads one --log")
 	case len(p.logs) > 0 && !p.follow && changed("for"):
 		return usagef("--for goes with --pid, -- COMMAND, or --log with --follow")
-	case changed("pid") && p.pid <= 0:
-		return usagef("--pid %d: want the number of a process", p.pid)
 	case p.steps < 0 || p.lasts < 0:
 		return usagef("--steps and --for are not below 0")
 	}
@@ -197,6 +200,7 @@ func (p *patientFlags) given() (patient.Record, error) {
 	if r.Argv = p.argv; p.commandLine != "" {
 		r.Argv = strings.Fields(p.commandLine)
 	}
+	r.Proposed = strings.Fields(p.proposed)
 	return r, nil
 }
 

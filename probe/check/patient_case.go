@@ -70,7 +70,7 @@ func rate(g *patient.Growth) string {
 	}
 	text := fmt.Sprintf("%s a step", trainer.FormatBytes(int64(math.Round(g.Rate.BytesAStep))))
 	if ambiguous(g) {
-		text += fmt.Sprintf(" (%.0f MiB if its GB are GiB)", g.Binary.BytesAStep/(1<<20))
+		text += fmt.Sprintf(" (%.0f MiB if its units are binary)", g.Binary.BytesAStep/(1<<20))
 	}
 	return text
 }
@@ -85,7 +85,7 @@ func (in Input) rateEvidence(g *patient.Growth) []probe.Evidence {
 	}
 	out := []probe.Evidence{said(g.Kind+" memory", fmt.Sprintf("%s → %s in %d readings", trainer.FormatBytes(g.First), trainer.FormatBytes(g.Last), g.Readings), "level", in.printed())}
 	if ambiguous(g) {
-		return append(out, said("growth a step, if GB are GiB", mib(g.Binary), "0", in.printed()), said("growth a step, if GB are 10⁹", mib(g.Rate), "0", in.printed()))
+		return append(out, said("growth a step, if its units are binary", mib(g.Binary), "0", in.printed()), said("growth a step, if they are decimal", mib(g.Rate), "0", in.printed()))
 	}
 	return append(out, said("growth a step", mib(g.Rate), "0", in.printed()))
 }
@@ -163,7 +163,7 @@ func (in Input) attributions(g *patient.Growth) []attribution {
 		for _, r := range []struct {
 			rate leak.Rate
 			unit string
-		}{{g.Binary, "GB are GiB"}, {g.Rate, "GB are 10⁹"}} {
+		}{{g.Binary, "its units are binary"}, {g.Rate, "its units are decimal"}} {
 			off := r.rate.BytesAStep/float64(s.bytes) - 1
 			fits := r.rate.Low <= float64(s.bytes) && float64(s.bytes) <= r.rate.High
 			if fits && !a.fits || fits == a.fits && math.Abs(off) < math.Abs(a.off) {

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/mlxdyno/mlxdyno/probe"
@@ -12,15 +13,20 @@ var patientFlags = Check{
 	Story: Story{
 		Title: "Flags that the trainer does not have",
 		Means: "The command line has flags that the trainer's --help does not name. It refuses them or, worse, ignores them.",
-		How:   "The command line (-- COMMAND or --command-line) against the text of its --help (--patient-help FILE).",
+		How:   "The command line (-- COMMAND or --command-line), and one that is proposed (--proposed), against the text of its --help (--patient-help FILE).",
 		Do:    "Leave them out. What they were meant to do, the trainer cannot do.",
 	},
 	run: func(in Input) probe.Finding {
-		if in.Patient == nil || in.Patient.Record.Help == nil || len(in.Patient.Record.Argv) == 0 {
+		if in.Patient == nil || in.Patient.Record.Help == nil {
 			return probe.Finding{}
 		}
+		flags := slices.Concat(patient.Flags(in.Patient.Record.Argv), patient.Flags(in.Patient.Record.Proposed))
+		if len(flags) == 0 {
+			return probe.Finding{}
+		}
+		slices.Sort(flags)
 		var unknown, known []string
-		for _, flag := range patient.Flags(in.Patient.Record.Argv) {
+		for _, flag := range slices.Compact(flags) {
 			if in.Patient.Record.Help.Has(flag) {
 				known = append(known, flag)
 			} else {

@@ -71,12 +71,12 @@ func nearest(expected, bytes float64, a patient.Amount) (ratio float64, unit str
 	}
 	decimal, binary := bytes/float64(a.Bytes), bytes/float64(a.Binary)
 	if abs(binary-expected) < abs(decimal-expected) {
-		return binary, "if its GB are GiB"
+		return binary, "if its units are binary"
 	}
 	if a.Bytes == a.Binary {
 		return decimal, "bytes"
 	}
-	return decimal, "if its GB are 10⁹"
+	return decimal, "if its units are decimal"
 }
 
 func abs(v float64) float64 { return max(v, -v) }

@@ -110,7 +110,7 @@ func (g *Growth) noisily(rs []reading) {
 // coarsely judges a short or coarse series. Memory that only comes and goes,
 // warms up or is raised in jumps does not rise evenly at every reading.
 func (g *Growth) coarsely(rs []reading) {
-	all := len(rs)
+	whole, all := rs, len(rs)
 	if rs = thinned(rs); len(rs)-1 < fewestRises {
 		g.Reason = fmt.Sprintf("%d readings; a verdict needs %d", all, fewestRises+1)
 		return
@@ -126,9 +126,9 @@ func (g *Growth) coarsely(rs []reading) {
 		return
 	}
 	if lowest, _ := extremesOf(rates); lowest <= 0 {
-		third := max(len(rs)/3, 1)
-		_, before := extremes(rs[:third])
-		_, after := extremes(rs[len(rs)-third:])
+		third := max(len(whole)/3, 1)
+		_, before := extremes(whole[:third])
+		_, after := extremes(whole[len(whole)-third:])
 		if after <= before+digit {
 			g.State, g.Reason = leak.None, "it comes and goes, and returns to where it began"
 			return

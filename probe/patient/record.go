@@ -49,6 +49,7 @@ type Record struct {
 
 	// What the user knows beside: nil or empty when not given.
 	Argv     []string          // its command line
+	Proposed []string          // a command line that somebody proposes for it
 	Help     *Help             // what its --help says
 	Versions map[string]string // of its libraries, from its lock file
 	Claims   []Claim           // what somebody says of its speed

@@ -27,7 +27,7 @@ func Run(ctx context.Context, argv []string, o Options) (Report, error) {
 	kills := countKills(o)
 	c, err := start(argv, o)
 	if err != nil {
-		log.close() //nolint:errcheck // nothing is in it
+		log.close()
 		return Report{}, err
 	}
 	l := newListener(c, log, o)
