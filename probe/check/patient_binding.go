@@ -89,6 +89,9 @@ func (in Input) attributed(f *probe.Finding, g *patient.Growth) {
 	}
 }
 
+// endless is more steps than a training of unknown length is likely to have.
+const endless = 100_000
+
 // restartFix says how often a process must be restarted.
 func (in Input) restartFix(g *patient.Growth, f *probe.Finding) []probe.Fix {
 	n, evidence, ok := in.restart(g)
@@ -96,6 +99,10 @@ func (in Input) restartFix(g *patient.Growth, f *probe.Finding) []probe.Fix {
 		return nil
 	}
 	f.Evidence = append(f.Evidence, evidence...)
+	planned, known := in.Patient.Record.Steps.Get()
+	if known && n >= planned || !known && n > endless {
+		return nil
+	}
 	if n < 1 {
 		return []probe.Fix{{Text: "Make it smaller: it holds more than this machine has before the first step is done"}}
 	}

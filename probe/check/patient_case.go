@@ -3,6 +3,7 @@ package check
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -95,6 +96,7 @@ type suspect struct {
 	name  string
 	bytes int64
 	grads string // whose gradients these are: "" when it is none
+	minor bool   // one of many small ones: told only if it fits
 }
 
 // Whose gradients a suspect is.
@@ -108,7 +110,7 @@ const (
 func (in Input) patientSuspects() []suspect {
 	var out []suspect
 	if n, ok := in.trainable(); ok {
-		out = append(out, suspect{"float32 gradients of everything it trains", 4 * n, ""})
+		out = append(out, suspect{name: "float32 gradients of everything it trains", bytes: 4 * n})
 	}
 	f := in.facts()
 	if f == nil {
@@ -118,17 +120,42 @@ func (in Input) patientSuspects() []suspect {
 	if f.TiedHead {
 		head = "float32 gradient of the embedding, which is the output head too"
 	}
-	out = append(out, suspect{head, 4 * f.HeadParameters(), ofHead})
+	out = append(out, suspect{name: head, bytes: 4 * f.HeadParameters(), grads: ofHead})
 	if !f.TiedHead && f.EmbeddingParameters() != f.HeadParameters() {
-		out = append(out, suspect{"float32 gradient of the embedding alone", 4 * f.EmbeddingParameters(), ofHead})
+		out = append(out, suspect{name: "float32 gradient of the embedding alone", bytes: 4 * f.EmbeddingParameters(), grads: ofHead})
 	}
 	if rank := in.rank(); rank > 0 {
 		all, attention := adapterParameters(f, rank)
-		out = append(out, suspect{fmt.Sprintf("float32 gradients of LoRA, rank %d, on attention", rank), 4 * attention, ofAdapters},
-			suspect{fmt.Sprintf("float32 gradients of LoRA, rank %d, on all linear layers", rank), 4 * all, ofAdapters})
+		out = append(out, suspect{name: fmt.Sprintf("float32 gradients of LoRA, rank %d, on attention", rank), bytes: 4 * attention, grads: ofAdapters},
+			suspect{name: fmt.Sprintf("float32 gradients of LoRA, rank %d, on all linear layers", rank), bytes: 4 * all, grads: ofAdapters})
+		out = append(out, oneAdapter(f, rank)...)
 	}
-	return append(out, suspect{"float32 gradients of all parameters", 4 * f.Parameters, ofAll},
-		suspect{"16-bit gradients of all parameters", 2 * f.Parameters, ofAll})
+	return append(out, suspect{name: "float32 gradients of all parameters", bytes: 4 * f.Parameters, grads: ofAll},
+		suspect{name: "16-bit gradients of all parameters", bytes: 2 * f.Parameters, grads: ofAll})
+}
+
+// oneAdapter are the gradients of single halves of adapters, those of one size
+// together.
+func oneAdapter(f *model.Facts, rank int) []suspect {
+	names := map[int64][]string{}
+	for _, m := range f.LinearModules(0) {
+		_, within, ok := strings.Cut(m.Name, fmt.Sprintf(".%d.", m.Block))
+		if !ok {
+			within = m.Name
+		}
+		for side, width := range map[string]int{".lora_a": m.In, ".lora_b": m.Out} {
+			bytes := 4 * int64(m.Experts) * int64(width) * int64(rank)
+			if name := within + side; !slices.Contains(names[bytes], name) {
+				names[bytes] = append(names[bytes], name)
+			}
+		}
+	}
+	var out []suspect
+	for _, bytes := range slices.Sorted(maps.Keys(names)) {
+		slices.Sort(names[bytes])
+		out = append(out, suspect{name: "one float32 gradient of " + either(names[bytes]), bytes: bytes, grads: ofAdapters, minor: true})
+	}
+	return out
 }
 
 // adapterParameters counts LoRA on all linear modules of all blocks, and on
@@ -173,7 +200,9 @@ func (in Input) attributions(g *patient.Growth) []attribution {
 				}
 			}
 		}
-		out = append(out, a)
+		if a.fits || !a.minor {
+			out = append(out, a)
+		}
 	}
 	slices.SortStableFunc(out, func(a, b attribution) int {
 		if a.fits != b.fits {
@@ -203,7 +232,15 @@ func (a attribution) evidence(g *patient.Growth) probe.Evidence {
 	if g.Rate.IsExact && a.off == 0 {
 		ratio = "equal to the byte"
 	}
-	return probe.Evidence{Name: a.name, Observed: fmt.Sprintf("%.1f MiB", float64(a.bytes)/(1<<20)), Expected: ratio, Source: source}
+	return probe.Evidence{Name: a.name, Observed: mebibytes(a.bytes), Expected: ratio, Source: source}
+}
+
+// mebibytes are exact for what is small.
+func mebibytes(bytes int64) string {
+	if bytes < 10<<20 {
+		return fmt.Sprintf("%d bytes", bytes)
+	}
+	return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20))
 }
 
 // trainable is how many parameters the patient says it trains.

@@ -176,8 +176,8 @@ func TestPatientChecks(t *testing.T) {
 			}
 		}, probe.Pass, "", ""},
 		{"processes grow", "patient.footprint-growth", func(in *Input, _ *patient.Record) {
-			sampledAs(in, func(i int) int64 { return 20e9 + int64(i)*1e7 + int64(i%7)*1e5 })
-		}, probe.Warn, "start it again", "10.0 MB a step"},
+			sampledAs(in, func(i int) int64 { return 20e9 + int64(i)*5e7 + int64(i%7)*1e5 })
+		}, probe.Warn, "start it again", "50.0 MB a step"},
 		{"processes are level", "patient.footprint-growth", func(in *Input, _ *patient.Record) {
 			sampledAs(in, func(i int) int64 { return 20e9 + int64(i*7919%13)*1e6 })
 		}, probe.Pass, "", ""},

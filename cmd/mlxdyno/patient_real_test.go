@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mlxdyno/mlxdyno/probe"
+	"github.com/mlxdyno/mlxdyno/probe/diagnose"
+	"github.com/mlxdyno/mlxdyno/probe/leak"
+	"github.com/mlxdyno/mlxdyno/probe/model"
+	"github.com/mlxdyno/mlxdyno/probe/patient"
+	"github.com/mlxdyno/mlxdyno/report"
+)
+
+// TestRealPatients runs trainers that are not ours on real MLX: what is wrong
+// with each must come first, and a healthy one is not blamed. How fast they go is
+// not judged here, where others use the machine.
+func TestRealPatients(t *testing.T) {
+	w := theWorld()
+	if w.err != nil {
+		t.Fatalf("tests with real MLX need make setup: %v", w.err)
+	}
+	facts, err := model.Read(w.paths.Model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gradients := 4 * facts.AdapterParameters(8, 0)
+	for _, c := range []struct {
+		how, code string // what is wrong, and the finding that must come first
+		says      []string
+		exact     int64 // growth of active memory a step; 0 when not exact, or none
+	}{
+		{"healthy", "", nil, 0},
+		{"gradients", "patient.leak", []string{"size of: float32 gradients of LoRA, rank 8, on all linear layers", "equal to the byte"}, gradients},
+		{"gradient", "patient.leak", []string{"a step, exactly", "size of: one float32 gradient of ", "lora_a"}, -1},
+		{"cache", "patient.cache-growth", []string{"mx.set_cache_limit"}, 0},
+		{"shapes", "patient.shape-growth", []string{"Pad batches"}, 0},
+	} {
+		t.Run(c.how, func(t *testing.T) {
+			var out, progress bytes.Buffer
+			a := &app{stdout: &out, stderr: &progress, color: "never"}
+			a.execute(t.Context(), []string{"doctor", "--json", "--steps", "40", "--model", w.paths.Model, "--rank", "8", "--",
+				w.env.Python, filepath.Join("testdata", "patients", "lora.py"), c.how, w.paths.Model, "100000"})
+			if err := report.Validate("doctor", out.Bytes()); err != nil {
+				t.Fatalf("%v\n%s\n%s", err, out.Bytes(), progress.Bytes())
+			}
+			var r diagnose.Report
+			if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+				t.Fatal(err)
+			}
+			if r.Patient.EndedFor != "steps" || r.Patient.Reports < 40 || r.Patient.Adapter.Name != "jsonl" || r.Patient.Left != 0 {
+				t.Fatalf("%+v", r.Patient)
+			}
+			var blamed []probe.Finding
+			for _, f := range r.Findings {
+				if (f.Severity == probe.Fail || f.Severity == probe.Warn) && strings.HasPrefix(f.Code, "patient.") && f.Code != "patient.slows-down" {
+					blamed = append(blamed, f)
+				}
+			}
+			if c.code == "" {
+				if len(blamed) > 0 {
+					t.Errorf("it is healthy, and yet %+v", blamed)
+				}
+				return
+			}
+			if len(blamed) != 1 || blamed[0].Code != c.code {
+				t.Fatalf("%+v, want %s and nothing else", blamed, c.code)
+			}
+			text, err := json.Marshal(blamed[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range c.says {
+				if !strings.Contains(string(text), s) {
+					t.Errorf("it does not say %q: %s", s, text)
+				}
+			}
+			g := r.Patient.Of(patient.Active)
+			switch {
+			case c.exact != 0 && (g == nil || g.State != leak.Leaking || !g.Rate.IsExact):
+				t.Errorf("active memory: %+v, want an exact growth", g)
+			case c.exact > 0 && int64(g.Rate.BytesAStep) != c.exact:
+				t.Errorf("%v bytes a step, want %d", g.Rate.BytesAStep, c.exact)
+			}
+		})
+	}
+}
