@@ -31,7 +31,7 @@ const (
 	fewestRises = 5    // in a row, that make a growth of coarse readings
 	mostRises   = 10   // to which longer series are thinned
 	evenness    = 0.35 // standard deviation of rises to their mean
-	goingOn     = 0.6  // of the first rises, that the last must reach
+	goingOn     = 0.7  // of the first rises, that the last must reach
 	clear       = 8    // units of the last printed digit, of a rise
 	jump        = 2    // times the others, that a first rise is left out for
 	sure        = 0.995

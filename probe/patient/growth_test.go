@@ -53,6 +53,7 @@ func TestGrowthOfShortSeries(t *testing.T) {
 		"a jump at first":         {[]float64{16e9, 18.4e9, 18.4e9, 18.4e9, 18.4e9, 18.4e9, 18.4e9}, leak.None},
 		"five readings":           {up(5, func(i int) float64 { return 18e9 + float64(i)*1e9 }), leak.Inconclusive},
 		"a warm-up":               {up(12, func(i int) float64 { return 20e9 - 5e9*math.Exp(-float64(i)/3) }), leak.Inconclusive},
+		"slows down":              {up(11, func(i int) float64 { return 18e9 + 1e9*float64(i)*(1-0.033*float64(i)) }), leak.Inconclusive},
 		"a ratchet":               {[]float64{18e9, 18e9, 21e9, 21e9, 21e9, 26e9, 26e9, 26e9, 26e9}, leak.Inconclusive},
 		"comes and goes":          {up(30, func(i int) float64 { return 18e9 + float64(i%5)*1e9 }), leak.None},
 		"uneven":                  {[]float64{18e9, 18.2e9, 23e9, 23.3e9, 30e9, 30.4e9, 31e9}, leak.Inconclusive},

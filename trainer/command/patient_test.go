@@ -29,6 +29,10 @@ func patient() {
 				fmt.Printf("Iter %d: Train loss %.3f, Learning Rate 1.000e-05, It/sec 10.000, Tokens/sec 1000.000, Trained Tokens %d, Peak mem 1.000 GB\n", i+1, 2-0.01*float64(i), 100*(i+1))
 				time.Sleep(5 * time.Millisecond)
 			}
+		case "plain": // as many programs print them
+			for i := range n {
+				fmt.Printf("step %d loss 2.5\n", i+1)
+			}
 		case "bar": // drawn over, never a newline
 			for i := range n {
 				fmt.Fprintf(os.Stderr, "\r[%ds] ##-- %d/%d ETA:1s loss: 2.%04d (avg: 2.00) | lr: 1.00e-05 | 0.1 steps/s | ETA: 1m | mem: 18.42 GB", i, i+1, n, i)

@@ -94,6 +94,11 @@ func TestRunEndsABurst(t *testing.T) {
 	if last := r.Observations.LastStep.Or(0); r.EndedFor != ForSteps || last < 20 || last > 1000 || r.Result.Outcome != trainer.Finished {
 		t.Errorf("%s %s after step %d", r.Result.Outcome, r.EndedFor, last)
 	}
+	// Steps count before it is sure whose lines they are.
+	r = runPatient(t, "plain=6 sleep=60000", Options{Steps: 5, Budget: 20 * time.Second})
+	if r.EndedFor != ForSteps || r.Detected.Name != "steps" {
+		t.Errorf("%s, %+v", r.EndedFor, r.Detected)
+	}
 	r = runPatient(t, "steps=10000", Options{Budget: 300 * time.Millisecond})
 	if last := r.Observations.LastStep.Or(0); r.EndedFor != ForBudget || last == 0 || last == 10000 || r.Result.Outcome != trainer.Finished {
 		t.Errorf("%s %s after step %d", r.Result.Outcome, r.EndedFor, last)
