@@ -29,7 +29,7 @@ type Growth struct {
 
 const (
 	fewestRises = 5    // in a row, that make a growth of coarse readings
-	mostRises   = 10   // to which longer series are thinned
+	mostRises   = 10   // of the means of blocks that stand for a longer series
 	evenness    = 0.35 // standard deviation of rises to their mean
 	goingOn     = 0.7  // of the first rises, that the last must reach
 	clear       = 8    // units of the last printed digit, of a rise
@@ -158,15 +158,19 @@ func (g *Growth) coarsely(rs []reading) {
 	}
 }
 
-// thinned keeps readings at equal distances, the last one always.
+// thinned makes means of blocks of a longer series.
 func thinned(rs []reading) []reading {
-	n := len(rs) - 1
-	if n <= mostRises {
+	if len(rs)-1 <= mostRises {
 		return rs
 	}
-	out := make([]reading, 0, mostRises+1)
-	for i := range mostRises + 1 {
-		out = append(out, rs[i*n/mostRises])
+	out := make([]reading, mostRises+1)
+	for i := range out {
+		block := rs[i*len(rs)/len(out) : (i+1)*len(rs)/len(out)]
+		n := float64(len(block))
+		for _, r := range block {
+			out[i].x, out[i].y, out[i].binary = out[i].x+r.x/n, out[i].y+r.y/n, out[i].binary+r.binary/n
+			out[i].digit = max(out[i].digit, r.digit)
+		}
 	}
 	return out
 }

@@ -125,7 +125,7 @@ func TestGrowthIsFound(t *testing.T) {
 		found, inside := 0, 0
 		for range trials {
 			y := ar(rng, n, 0.5)
-			slope := 3e9 * 12 / float64(n) // noise of 3e8
+			slope := 50 * 3e8 / float64(n-1) // 50 deviations of the noise
 			for i := range y {
 				y[i] += slope * float64(i)
 			}
