@@ -47,7 +47,7 @@ func addPatientFlags(cmd *cobra.Command) *patientFlags {
 	f.StringArrayVar(&p.logs, "log", nil, "diagnose a training that is not ours from its log `FILE`; may be repeated for its metrics and debug files")
 	f.BoolVarP(&p.follow, "follow", "f", false, "with --log: go on reading until --for is over or Ctrl-C")
 	f.IntVar(&p.pid, "pid", 0, "watch a running process `N` that is not ours: footprint, threads, CPU, swap, pressure")
-	f.DurationVar(&p.lasts, "for", 0, "how long to watch: --pid 60s, -- COMMAND without end, --log -f until Ctrl-C unless given")
+	f.DurationVar(&p.lasts, "for", 0, "how long to watch; unless given: --pid 1m, -- COMMAND 2m or --steps, --log -f until Ctrl-C; 0 is to its end")
 	f.IntVar(&p.steps, "steps", 0, "with -- COMMAND: end it after that many of its steps")
 	f.DurationVar(&p.silence, "silence", 10*time.Minute, "with -- COMMAND: end it when it has printed nothing for that long")
 	f.StringVar(&p.adapter, "adapter", "", "how its lines are read: your_ai, mlx-lm, jsonl, steps or a `FILE`.yaml that describes them (default: found out)")
@@ -90,11 +90,19 @@ func (p *patientFlags) check(cmd *cobra.Command) error {
 		return usagef("--follow reads one --log")
 	case len(p.logs) > 0 && !p.follow && changed("for"):
 		return usagef("--for goes with --pid, -- COMMAND, or --log with --follow")
+	case changed("snapshot") && len(p.logs) == 0:
+		return usagef("--snapshot is of another machine or time: it goes with --log")
 	case p.steps < 0 || p.lasts < 0:
 		return usagef("--steps and --for are not below 0")
 	}
+	if len(p.argv) > 0 && !changed("for") && !changed("steps") {
+		p.lasts = burstFor
+	}
 	return nil
 }
+
+// burstFor is how long a command runs when nobody says.
+const burstFor = 2 * time.Minute
 
 // patient looks at a training that is not ours and reports on it.
 func (a *app) patient(ctx context.Context, settings trainer.Settings, snapshot *probe.Snapshot, p *patientFlags) (*diagnose.Report, error) {

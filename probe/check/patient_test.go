@@ -108,6 +108,11 @@ func TestPatientChecks(t *testing.T) {
 		{"a log without one", "patient.outcome", func(*Input, *patient.Record) {}, "", "", ""},
 		{"ended by us", "patient.outcome", func(in *Input, r *patient.Record) { r.Source, r.Outcome = patient.Command, trainer.Finished }, probe.Pass, "", ""},
 		{"no line is understood", "patient.understood", func(_ *Input, r *patient.Record) { r.Points, r.Adapter = nil, patient.Adapter{Sure: "none"} }, probe.Warn, "", "--adapter"},
+		{"not there yet", "patient.understood", func(_ *Input, r *patient.Record) { r.Points = nil }, probe.Unclear, "", "no step"},
+		{"died before it said anything", "patient.understood", func(_ *Input, r *patient.Record) {
+			r.Points, r.Source, r.Outcome = nil, patient.Command, trainer.Crashed
+			r.Evidence = []trainer.Evidence{{Name: "exit", Observed: "exit status 3", Source: "process"}}
+		}, probe.Skipped, "", "patient.outcome"},
 		{"understood", "patient.understood", func(*Input, *patient.Record) {}, probe.Pass, "", "your_ai"},
 
 		{"a quarter of what is available", "patient.page-size", func(_ *Input, r *patient.Record) {

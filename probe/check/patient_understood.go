@@ -8,7 +8,7 @@ import (
 )
 
 var patientUnderstood = Check{
-	Code: "patient.understood",
+	Code: "patient.understood", DependsOn: []string{"patient.outcome"},
 	Story: Story{
 		Title: "Are its lines understood",
 		Means: "No line of what the trainer prints looks like a step, a loss or a metric, so that nothing can be said of its speed and its own memory counters.",
@@ -22,6 +22,9 @@ var patientUnderstood = Check{
 		}
 		a := p.Record.Adapter
 		evidence := said("adapter", a.Name+" ("+a.Sure+")", "", a.Why)
+		if p.Report.Reports == 0 && a.Sure != "none" && a.Sure != "" {
+			return unclear("It reported no step", a.Why+", none of them a step: it may still load, or have been ended too soon")
+		}
 		if p.Report.Reports == 0 {
 			f := finding(probe.Warn, "Nothing that it prints was understood", a.Why+"; nothing can be said of its speed and its own counters", evidence)
 			f.Fix = []probe.Fix{{Text: "Describe its lines: name: mine, patterns: [{match: 'step (?P<step>\\d+) loss (?P<loss>\\S+)'}], and give --adapter FILE.yaml"}}

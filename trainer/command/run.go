@@ -71,6 +71,7 @@ type supervisor struct {
 	*child
 	listener *listener
 	taken    samples
+	lookAt   time.Time // of the next look at the table, and of the next sample
 	meterAt  time.Time
 	silent   time.Duration
 	heard    int64 // bytes by the last look
@@ -128,20 +129,29 @@ func (s *supervisor) silence(tick time.Duration) bool {
 	return s.Silence > 0 && s.silent >= s.Silence
 }
 
+// costs bounds what looking takes: at most a hundredth of the time.
+const costs = 100
+
 // sample looks at the table of processes, and reads what the patient's use when
-// it is time.
+// it is time. What takes long, such as a large process, is read less often.
 func (s *supervisor) sample() {
+	now := time.Now()
+	if now.Before(s.lookAt) {
+		return
+	}
 	table, err := processes()
 	if err != nil {
 		return
 	}
 	alive := s.tree.update(table)
-	if s.Meter == nil || len(alive) == 0 || time.Since(s.meterAt) < s.SampleEvery {
+	s.lookAt = now.Add(costs * time.Since(now))
+	if s.Meter == nil || len(alive) == 0 || now.Before(s.meterAt) {
 		return
 	}
-	s.meterAt = time.Now()
 	step, _ := s.listener.heard()
-	v := Sample{At: s.meterAt.Sub(s.began), Step: step, Processes: len(alive), Usage: s.Meter.Read(alive)}
+	at := time.Now()
+	v := Sample{At: at.Sub(s.began), Step: step, Processes: len(alive), Usage: s.Meter.Read(alive)}
+	s.meterAt = now.Add(max(s.SampleEvery-s.SampleEvery/10, costs*time.Since(at))) // a tick may come a little early
 	s.taken.add(v)
 	s.listener.weigh(v.Footprint)
 }
