@@ -102,6 +102,9 @@ func (p *page) speed(s patient.Speed) []string {
 	if v, ok := s.TokensPerSecond.Get(); ok {
 		out = append(out, number(v)+" tok/s as it counts them")
 	}
+	if v, ok := s.PrintedTokens.Get(); ok && v != s.TokensPerSecond.Or(v) {
+		out = append(out, "prints "+number(v)+" tok/s")
+	}
 	if s.Pace != nil && s.Pace.Drift.State != pace.Unclear {
 		out = append(out, string(s.Pace.Drift.State))
 	}

@@ -81,7 +81,7 @@ var registry = []Check{
 	configCheckpointDropout, burstOutcome, configLoRAWiring, configWeightsLoaded,
 	burstLeak, burstFootprint, burstFootprintGap, burstDrift, burstDataWait, compileShapes,
 	patientOutcome, patientUnderstood, patientPageSize, patientLimit, patientBinding, patientLoRA, patientWeights, patientUpcast,
-	patientLeak, patientShapes, patientCache, patientGrowth, patientSpeedUnit, patientImpossible, patientPace,
+	patientLeak, patientShapes, patientCache, patientGrowth, patientSpeedUnit, patientImpossible, patientHidden, patientPace,
 	patientFlags, patientReload, patientResident, patientStrain,
 }
 

@@ -213,6 +213,16 @@ func TestPatientChecks(t *testing.T) {
 			r.Claims = []patient.Claim{{Text: "5000 tok/s", Low: 5000, High: 5000, Unit: "tokens/s"}}
 		}, probe.Warn, "", "5000 tok/s"},
 		{"below the roofline", "patient.impossible-speed", func(*Input, *patient.Record) {}, probe.Pass, "", ""},
+		{"leaves time out", "patient.hidden-time", func(_ *Input, r *patient.Record) {
+			for i := range r.Points {
+				r.Points[i].TrainedTokens, r.Points[i].TokensPerSecond = trainer.Some(int64(500*i)), trainer.Some(1000.0)
+			}
+		}, probe.Warn, "Tokenize", "80 % of the time"},
+		{"leaves no time out", "patient.hidden-time", func(_ *Input, r *patient.Record) {
+			for i := range r.Points {
+				r.Points[i].TrainedTokens, r.Points[i].TokensPerSecond = trainer.Some(int64(500*i)), trainer.Some(205.0)
+			}
+		}, probe.Pass, "", ""},
 		{"slows down", "patient.slows-down", func(_ *Input, r *patient.Record) {
 			var at time.Duration
 			for i := range 200 {

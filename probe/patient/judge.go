@@ -46,12 +46,13 @@ type Speed struct {
 	StepSeconds     trainer.Opt[float64] `json:"step_seconds,omitzero"`
 	StepError       float64              `json:"step_error"` // relative, from how coarse its clock is
 	StepsPerSecond  trainer.Opt[float64] `json:"steps_per_second,omitzero"`
-	TokensPerSecond trainer.Opt[float64] `json:"tokens_per_second,omitzero"` // as it counts them
+	TokensPerSecond trainer.Opt[float64] `json:"tokens_per_second,omitzero"` // over time, as it counts them; what it prints where it does not count
 	TokensAStep     trainer.Opt[float64] `json:"tokens_a_step,omitzero"`
 	Basis           string               `json:"basis"`
-	Printed         trainer.Opt[float64] `json:"printed_steps_per_second,omitzero"` // median of what it prints
-	PrintedDigit    float64              `json:"printed_digit"`                     // of the last one printed; 0 when unknown
-	Pace            *pace.Report         `json:"pace,omitempty"`                    // nil when steps have no times
+	Printed         trainer.Opt[float64] `json:"printed_steps_per_second,omitzero"`  // median of what it prints
+	PrintedDigit    float64              `json:"printed_digit"`                      // of the last one printed; 0 when unknown
+	PrintedTokens   trainer.Opt[float64] `json:"printed_tokens_per_second,omitzero"` // median of what it prints
+	Pace            *pace.Report         `json:"pace,omitempty"`                     // nil when steps have no times
 }
 
 // Usage sums up the samples of its processes.

@@ -80,10 +80,7 @@ func speed(r Record) Speed {
 		s.StepError = float64(ts[0].digit+ts[n-1].digit) / 2 / float64(span)
 		s.StepsPerSecond = trainer.Some(steps / span.Seconds())
 		s.Pace = judgePace(ts)
-		if ts[0].hasTokens && ts[n-1].hasTokens && ts[n-1].tokens > ts[0].tokens {
-			s.TokensAStep = trainer.Some(float64(ts[n-1].tokens-ts[0].tokens) / steps)
-			s.TokensPerSecond = trainer.Some(float64(ts[n-1].tokens-ts[0].tokens) / span.Seconds())
-		}
+		s.countTokens(ts)
 	}
 	switch {
 	case !s.StepSeconds.Known() && s.Printed.Or(0) > 0:
@@ -92,10 +89,31 @@ func speed(r Record) Speed {
 	case !s.StepSeconds.Known():
 		s.Basis = "no two steps have a time"
 	}
-	if !s.TokensPerSecond.Known() && len(tokens) > 0 {
-		s.TokensPerSecond = trainer.Some(median(tokens))
+	if len(tokens) > 0 {
+		s.PrintedTokens = trainer.Some(median(tokens))
+	}
+	if !s.TokensPerSecond.Known() {
+		s.TokensPerSecond = s.PrintedTokens
 	}
 	return s
+}
+
+// fewTokens are too few where they are printed in hundreds.
+const fewTokens = 1000
+
+// countTokens takes the tokens between the first and the last report of them.
+func (s *Speed) countTokens(ts []tick) {
+	known := slices.DeleteFunc(slices.Clone(ts), func(t tick) bool { return !t.hasTokens })
+	if len(known) < 2 {
+		return
+	}
+	first, last := known[0], known[len(known)-1]
+	tokens := float64(last.tokens - first.tokens)
+	if tokens < fewTokens || last.step <= first.step || last.at <= first.at {
+		return
+	}
+	s.TokensAStep = trainer.Some(tokens / float64(last.step-first.step))
+	s.TokensPerSecond = trainer.Some(tokens / (last.at - first.at).Seconds())
 }
 
 // judgePace judges the times between reports that are finer than a twentieth.
