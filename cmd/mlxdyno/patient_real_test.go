@@ -3,9 +3,16 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mlxdyno/mlxdyno/probe"
 	"github.com/mlxdyno/mlxdyno/probe/diagnose"
@@ -86,5 +93,78 @@ func TestRealPatients(t *testing.T) {
 				t.Errorf("%v bytes a step, want %d", g.Rate.BytesAStep, c.exact)
 			}
 		})
+	}
+}
+
+// TestWatchedProcesses watches two that print nothing: what the system charges
+// them with is all there is to see.
+func TestWatchedProcesses(t *testing.T) {
+	w := theWorld()
+	if w.err != nil {
+		t.Fatalf("tests with real MLX need make setup: %v", w.err)
+	}
+	for name, c := range map[string]struct {
+		script string
+		grows  bool
+	}{
+		"grows":    {"import time\nkept = []\nwhile True:\n    kept.append(bytearray(2_000_000))\n    time.sleep(0.05)", true},
+		"is level": {"import time\nkept = bytearray(50_000_000)\nwhile True:\n    time.sleep(0.05)", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			child := exec.Command(w.env.Python, "-c", c.script)
+			if err := child.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				child.Process.Kill() //nolint:errcheck // it has ended then
+				child.Wait()         //nolint:errcheck // killed
+			}()
+			var out, progress bytes.Buffer
+			a := &app{stdout: &out, stderr: &progress, color: "never"}
+			a.execute(t.Context(), []string{"doctor", "--json", "--pid", strconv.Itoa(child.Process.Pid), "--for", "5s"})
+			var r diagnose.Report
+			if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+				t.Fatalf("%v\n%s\n%s", err, out.Bytes(), progress.Bytes())
+			}
+			grows := slices.ContainsFunc(r.Findings, func(f probe.Finding) bool { return f.Code == "patient.footprint-growth" && f.Severity == probe.Warn })
+			if grows != c.grows || r.Patient.Usage == nil || r.Patient.Usage.Samples < 10 {
+				t.Errorf("grows: %v, want %v: %+v", grows, c.grows, r.Patient)
+			}
+		})
+	}
+}
+
+// TestInterruptedWatch ends a command that would go on: what was seen is
+// reported, and nothing of it is left.
+func TestInterruptedWatch(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "train.sh"), []byte("echo $$ > pid\ni=0\nwhile true; do i=$((i+1)); echo step $i loss 2.5; sleep 0.05; done\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "mlxdyno", "doctor", "--", "sh", "train.sh")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "MLXDYNO_HOME="+filepath.Join(dir, "home"))
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, io.Discard
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	for pid == 0 {
+		b, _ := os.ReadFile(filepath.Join(dir, "pid"))
+		pid, _ = strconv.Atoi(strings.TrimSpace(string(b)))
+		time.Sleep(20 * time.Millisecond)
+	}
+	time.Sleep(500 * time.Millisecond) // some steps
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	if !strings.Contains(out.String(), "ended by us: cancelled") || !strings.Contains(out.String(), "read as") {
+		t.Errorf("no report:\n%s", out.String())
+	}
+	if err := syscall.Kill(pid, 0); err == nil && !probe.UsageOf(pid).Ended {
+		t.Errorf("process %d is still there", pid)
 	}
 }
