@@ -32,6 +32,7 @@ type patientFlags struct {
 	adapter    string
 	transcript string
 	overwrite  bool
+	again      bool
 
 	help, lockfile, commandLine, proposed string
 
@@ -39,7 +40,7 @@ type patientFlags struct {
 }
 
 // patientNames are the flags that go with a patient only.
-var patientNames = []string{"follow", "for", "steps", "silence", "adapter", "transcript", "allow-overwrite", "patient-help", "lockfile", "command-line", "proposed", "claim"}
+var patientNames = []string{"follow", "for", "steps", "silence", "adapter", "transcript", "allow-overwrite", "again", "patient-help", "lockfile", "command-line", "proposed", "claim"}
 
 func addPatientFlags(cmd *cobra.Command) *patientFlags {
 	p := &patientFlags{}
@@ -53,6 +54,7 @@ func addPatientFlags(cmd *cobra.Command) *patientFlags {
 	f.StringVar(&p.adapter, "adapter", "", "how its lines are read: your_ai, mlx-lm, jsonl, steps or a `FILE`.yaml that describes them (default: found out)")
 	f.StringVar(&p.transcript, "transcript", "", "with -- COMMAND: keep what it prints in `FILE`")
 	f.BoolVar(&p.overwrite, "allow-overwrite", false, "with -- COMMAND: let it overwrite its own results")
+	f.BoolVar(&p.again, "again", false, "with -- COMMAND: run it once more with what is suspected switched off (a growing cache), as proof; Python only")
 	f.StringVar(&p.help, "patient-help", "", "`FILE` with the text of its --help: only flags that it has are recommended")
 	f.StringVar(&p.lockfile, "lockfile", "", "its Cargo.lock `FILE`: versions of its libraries")
 	f.StringVar(&p.commandLine, "command-line", "", "its command line, as `TEXT`, where it is not run here")
@@ -82,8 +84,8 @@ func (p *patientFlags) check(cmd *cobra.Command) error {
 	switch {
 	case kinds > 1:
 		return usagef("--log, --pid and -- COMMAND are three ways to look at a training: give one")
-	case len(p.argv) == 0 && (changed("steps") || changed("silence") || changed("transcript") || p.overwrite):
-		return usagef("--steps, --silence, --transcript and --allow-overwrite go with -- COMMAND")
+	case len(p.argv) == 0 && (changed("steps") || changed("silence") || changed("transcript") || p.overwrite || p.again):
+		return usagef("--steps, --silence, --transcript, --again and --allow-overwrite go with -- COMMAND")
 	case len(p.logs) == 0 && p.follow:
 		return usagef("--follow goes with --log")
 	case p.follow && len(p.logs) > 1:
@@ -123,7 +125,7 @@ func (a *app) patient(ctx context.Context, settings trainer.Settings, snapshot *
 	}
 	switch {
 	case len(p.argv) > 0:
-		err = a.runPatient(ctx, p, adapters, &record)
+		err = a.runPatient(ctx, p, adapters, nil, &record)
 	case p.pid != 0:
 		err = a.watchProcess(ctx, p, &record)
 	default:
@@ -134,6 +136,12 @@ func (a *app) patient(ctx context.Context, settings trainer.Settings, snapshot *
 	}
 	q.Record = record
 	r := diagnose.Patient(q)
+	if limit, ok := suspectedCache(r); ok && p.again && ctx.Err() == nil {
+		if q.Again, err = a.runAgain(ctx, p, adapters, limit); err != nil {
+			return nil, err
+		}
+		r = diagnose.Patient(q)
+	}
 	r.Seconds = time.Since(began).Seconds()
 	return &r, nil
 }
@@ -292,8 +300,8 @@ func sampleEvery(lasts time.Duration) time.Duration {
 	return min(max(lasts/240, 100*time.Millisecond), time.Second)
 }
 
-// runPatient runs a command and watches it.
-func (a *app) runPatient(ctx context.Context, p *patientFlags, adapters []command.Adapter, r *patient.Record) error {
+// runPatient runs a command and watches it. env is its environment; nil is ours.
+func (a *app) runPatient(ctx context.Context, p *patientFlags, adapters []command.Adapter, env []string, r *patient.Record) error {
 	argv := p.argv
 	if !p.overwrite {
 		cwd, err := os.Getwd()
@@ -312,7 +320,7 @@ func (a *app) runPatient(ctx context.Context, p *patientFlags, adapters []comman
 	}
 	a.progress("running %s", strings.Join(argv, " "))
 	seen, err := command.Run(ctx, argv, command.Options{
-		Adapters: adapters, OnReading: a.follows(true), Steps: p.steps, Budget: p.lasts, Silence: p.silence,
+		Env: env, Adapters: adapters, OnReading: a.follows(true), Steps: p.steps, Budget: p.lasts, Silence: p.silence,
 		LogPath: p.transcript, Meter: meter{}, SampleEvery: sampleEvery(p.lasts), OOMKills: oomKills,
 	})
 	if err != nil && seen.Result.Outcome == "" {

@@ -350,6 +350,29 @@ func TestPatientChecks(t *testing.T) {
 	}
 }
 
+// TestCacheGrowthIsProven by a second burst, and only if it does not grow there.
+func TestCacheGrowthIsProven(t *testing.T) {
+	for name, c := range map[string]struct {
+		again func(in *Input)
+		want  probe.Confidence
+	}{
+		"level":   {func(*Input) {}, probe.Proven},
+		"grows":   {func(in *Input) { leaking(in, patient.Cache, 0.1) }, probe.Likely},
+		"no word": {func(in *Input) { in.Patient.Record.Points = nil }, probe.Likely},
+	} {
+		in, second := watched(), watched()
+		leaking(&in, patient.Cache, 0.1)
+		c.again(&second)
+		in.Patient.Report = patient.Judge(in.Patient.Record)
+		in.Patient.Again = &patient.Again{Change: "with a cache limit of 1 GB", CacheLimit: gb, Report: patient.Judge(second.Patient.Record)}
+		findings := Run(in)
+		i := slices.IndexFunc(findings, func(f probe.Finding) bool { return f.Code == "patient.cache-growth" })
+		if i < 0 || findings[i].Confidence != c.want {
+			t.Errorf("%s: %+v, want %s", name, findings, c.want)
+		}
+	}
+}
+
 // TestHealthyPatientPasses holds for everything that is checked.
 func TestHealthyPatientPasses(t *testing.T) {
 	in := watched()

@@ -12,6 +12,7 @@ type PatientRequest struct {
 	Snapshot probe.Snapshot
 	Settings trainer.Settings // what the user says of the training: model, rank, batch
 	Record   patient.Record
+	Again    *patient.Again // a second burst; nil when there was none
 }
 
 // Patient diagnoses a training that is not ours, by what was seen of it. It
@@ -19,7 +20,7 @@ type PatientRequest struct {
 func Patient(r PatientRequest) Report {
 	judged := patient.Judge(r.Record)
 	d := diagnosis{Request: Request{Snapshot: r.Snapshot, Settings: r.Settings},
-		in: check.Input{Snapshot: r.Snapshot, Settings: r.Settings, Patient: &patient.Case{Record: r.Record, Report: judged}}}
+		in: check.Input{Snapshot: r.Snapshot, Settings: r.Settings, Patient: &patient.Case{Record: r.Record, Report: judged, Again: r.Again}}}
 	d.report = Report{Schema: Schema, At: r.Snapshot.At, Config: r.Settings.Config, Origins: r.Settings.Origins, Patient: &judged, Quick: true,
 		Skipped: "a training that is not ours is watched, and no trial steps of ours are run"}
 	d.conclude()

@@ -39,6 +39,14 @@ type Report struct {
 type Case struct {
 	Record Record
 	Report Report
+	Again  *Again // nil when it was run once
+}
+
+// Again is a second burst of a command, with a suspected cause switched off.
+type Again struct {
+	Change     string // what was switched off, in words
+	CacheLimit int64  // bytes that its cache was held to
+	Report     Report
 }
 
 // Speed is how fast it goes, and how that is known.
