@@ -295,7 +295,7 @@ func lossOf(r command.Reading) string {
 // load.
 func sampleEvery(lasts time.Duration) time.Duration {
 	if lasts <= 0 {
-		return time.Second
+		return 100 * time.Millisecond // nobody knows how long
 	}
 	return min(max(lasts/240, 100*time.Millisecond), time.Second)
 }

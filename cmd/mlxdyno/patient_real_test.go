@@ -43,13 +43,19 @@ func TestRealPatients(t *testing.T) {
 		{"healthy", "", nil, 0},
 		{"gradients", "patient.leak", []string{"size of: float32 gradients of LoRA, rank 8, on all linear layers", "equal to the byte"}, gradients},
 		{"gradient", "patient.leak", []string{"a step, exactly", "size of: one float32 gradient of ", "lora_a"}, -1},
+		{"optimizer", "patient.leak", []string{"of: a copy of Adam's state of LoRA, rank 8, on all linear layers", "equal to the byte"}, 2 * gradients},
+		{"host", "patient.footprint-growth", []string{"the host, the driver or compiled steps keep it"}, 0},
 		{"cache", "patient.cache-growth", []string{"mx.set_cache_limit", "with a limit it does not grow", `"proven"`}, 0},
 		{"shapes", "patient.shape-growth", []string{"Pad batches"}, 0},
 	} {
 		t.Run(c.how, func(t *testing.T) {
 			var out, progress bytes.Buffer
+			steps := "40"
+			if c.how == "host" {
+				steps = "150" // time for samples
+			}
 			a := &app{stdout: &out, stderr: &progress, color: "never"}
-			a.execute(t.Context(), []string{"doctor", "--json", "--again", "--steps", "40", "--model", w.paths.Model, "--rank", "8", "--",
+			a.execute(t.Context(), []string{"doctor", "--json", "--again", "--steps", steps, "--model", w.paths.Model, "--rank", "8", "--",
 				w.env.Python, filepath.Join("testdata", "patients", "lora.py"), c.how, w.paths.Model, "100000"})
 			if err := report.Validate("doctor", out.Bytes()); err != nil {
 				t.Fatalf("%v\n%s\n%s", err, out.Bytes(), progress.Bytes())

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/mlxdyno/mlxdyno/probe"
 	"github.com/mlxdyno/mlxdyno/probe/leak"
@@ -70,24 +71,27 @@ func (in Input) worry(g *patient.Growth) probe.Severity {
 // attributed adds what has the size of the growth, competitors included.
 func (in Input) attributed(f *probe.Finding, g *patient.Growth) {
 	all := in.attributions(g)
-	fitting := 0
+	var fitting []string
 	for _, a := range all {
 		f.Evidence = append(f.Evidence, a.evidence(g))
 		if a.fits {
-			fitting++
+			fitting = append(fitting, a.name)
 		}
 	}
 	switch {
 	case len(all) == 0:
 		f.Why += "; name its model with --model to compare the growth with the sizes of its tensors"
-	case fitting == 0:
+	case len(fitting) == 0:
 		f.Why += "; it has the size of nothing that is known of the model"
-	case fitting == 1:
-		f.Why += "; it has the size of: " + all[0].name
+	case len(fitting) <= namedFits:
+		f.Why += "; it has the size of: " + strings.Join(fitting, ", or of: ")
 	default:
-		f.Why += fmt.Sprintf("; it has the size of: %s, and of %d more", all[0].name, fitting-1)
+		f.Why += fmt.Sprintf("; it has the size of: %s, or of %d more, below", strings.Join(fitting[:namedFits], ", or of: "), len(fitting)-namedFits)
 	}
 }
+
+// namedFits are named in words; evidence has all.
+const namedFits = 3
 
 // endless is more steps than a training of unknown length is likely to have.
 const endless = 100_000

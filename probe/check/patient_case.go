@@ -128,6 +128,8 @@ func (in Input) patientSuspects() []suspect {
 		all, attention := adapterParameters(f, rank)
 		out = append(out, suspect{name: fmt.Sprintf("float32 gradients of LoRA, rank %d, on attention", rank), bytes: 4 * attention, grads: ofAdapters},
 			suspect{name: fmt.Sprintf("float32 gradients of LoRA, rank %d, on all linear layers", rank), bytes: 4 * all, grads: ofAdapters})
+		out = append(out, suspect{name: fmt.Sprintf("a copy of Adam's state of LoRA, rank %d, on attention", rank), bytes: 8 * attention, grads: ofAdapters, minor: true},
+			suspect{name: fmt.Sprintf("a copy of Adam's state of LoRA, rank %d, on all linear layers", rank), bytes: 8 * all, grads: ofAdapters, minor: true})
 		out = append(out, oneAdapter(f, rank)...)
 	}
 	return append(out, suspect{name: "float32 gradients of all parameters", bytes: 4 * f.Parameters, grads: ofAll},

@@ -17,7 +17,8 @@ func growths(r Record) []Growth {
 		rs := series(r, kind)
 		bySteps := true
 		if kind == Footprint || kind == Resident {
-			if s, steps := sampled(r, kind); len(s) > len(rs) {
+			// What a point has is the sample before it.
+			if s, steps := sampled(r, kind); len(s) > fewestRises || len(s) > len(rs) {
 				rs, bySteps = s, steps
 			}
 		}

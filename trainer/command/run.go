@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -73,6 +74,8 @@ type supervisor struct {
 	taken    samples
 	lookAt   time.Time // of the next look at the table, and of the next sample
 	meterAt  time.Time
+	looking  cost
+	metering cost
 	silent   time.Duration
 	heard    int64 // bytes by the last look
 }
@@ -129,8 +132,17 @@ func (s *supervisor) silence(tick time.Duration) bool {
 	return s.Silence > 0 && s.silent >= s.Silence
 }
 
-// costs bounds what looking takes: at most a hundredth of the time.
-const costs = 100
+// cost is what something took, the last times. On a busy machine any one of them
+// may be long by chance.
+type cost [5]time.Duration
+
+// pause is how long to wait until the next time, so that it takes at most a
+// hundredth of all time.
+func (c *cost) pause(last time.Duration) time.Duration {
+	copy(c[1:], c[:])
+	c[0] = last
+	return 100 * slices.Min(c[:])
+}
 
 // sample looks at the table of processes, and reads what the patient's use when
 // it is time. What takes long, such as a large process, is read less often.
@@ -144,14 +156,14 @@ func (s *supervisor) sample() {
 		return
 	}
 	alive := s.tree.update(table)
-	s.lookAt = now.Add(costs * time.Since(now))
+	s.lookAt = now.Add(s.looking.pause(time.Since(now)))
 	if s.Meter == nil || len(alive) == 0 || now.Before(s.meterAt) {
 		return
 	}
 	step, _ := s.listener.heard()
 	at := time.Now()
 	v := Sample{At: at.Sub(s.began), Step: step, Processes: len(alive), Usage: s.Meter.Read(alive)}
-	s.meterAt = now.Add(max(s.SampleEvery-s.SampleEvery/10, costs*time.Since(at))) // a tick may come a little early
+	s.meterAt = now.Add(max(s.SampleEvery-s.SampleEvery/10, s.metering.pause(time.Since(at)))) // a tick may come a little early
 	s.taken.add(v)
 	s.listener.weigh(v.Footprint)
 }

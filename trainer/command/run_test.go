@@ -267,3 +267,19 @@ func TestSamplesAreBounded(t *testing.T) {
 		}
 	}
 }
+
+func TestOneSlowLookDoesNotBlind(t *testing.T) {
+	var c cost
+	for range 5 {
+		c.pause(time.Millisecond)
+	}
+	if got := c.pause(time.Second); got != 100*time.Millisecond {
+		t.Errorf("after a slow look it pauses for %s", got)
+	}
+	for range 4 {
+		c.pause(time.Second)
+	}
+	if got := c.pause(time.Second); got != 100*time.Second {
+		t.Errorf("when all looks are slow it pauses for %s", got)
+	}
+}

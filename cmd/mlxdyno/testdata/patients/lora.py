@@ -13,7 +13,7 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 how, path, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
 mx.random.seed(0)
 model, _ = load(path)
-if how in ("gradient", "gradients"):
+if how in ("gradient", "gradients", "optimizer"):
     mx.set_cache_limit(0)  # a reused buffer may be larger than what is in it
 if how == "cache":
     mx.set_cache_limit(8 << 30)  # as much as where the limit follows the memory
@@ -49,6 +49,11 @@ for step in range(1, steps + 1):
         kept.append(tree_flatten(grads)[0][1])
     if how == "gradients":
         kept.append(grads)
+    if how == "optimizer":  # a copy for a checkpoint, never dropped
+        kept.append([mx.array(a) for _, a in tree_flatten(optimizer.state) if a.size > 1])
+        mx.eval(kept[-1])
+    if how == "host":  # the program's own, beside MLX
+        kept.append(bytearray(4_000_000))
     if how == "cache":  # of a size that no freed buffer has
         mx.eval(mx.zeros(4_000_000 + 40_000 * step, dtype=mx.uint8))
     del grads
