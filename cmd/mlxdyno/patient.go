@@ -324,7 +324,7 @@ func (a *app) runPatient(ctx context.Context, p *patientFlags, adapters []comman
 		LogPath: p.transcript, Meter: meter{}, SampleEvery: sampleEvery(p.lasts), OOMKills: oomKills,
 	})
 	if err != nil && seen.Result.Outcome == "" {
-		return &userError{Code: "patient.start", Message: err.Error(), Hint: "give a program that can be started here, after --", Status: statusOurs}
+		return &userError{Code: "patient.start", Message: err.Error(), Hint: "give a program that can be started here, after --, and a --transcript that can be written", Status: statusOurs}
 	}
 	if err != nil {
 		return err
