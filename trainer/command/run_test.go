@@ -127,13 +127,17 @@ func TestRunEndsABurst(t *testing.T) {
 }
 
 func TestRunGoesDownTheLadder(t *testing.T) {
-	for name, c := range map[string]struct{ script, says string }{
-		"heeds SIGINT":  {"steps=10000", "after we interrupted it"},
-		"heeds SIGTERM": {"stubborn steps=10000", "it did not heed SIGINT"},
-		"heeds nothing": {"deaf steps=10000", "neither SIGINT nor SIGTERM"},
+	const patient, soon = 30 * time.Second, 300 * time.Millisecond
+	for name, c := range map[string]struct {
+		script, says string
+		ladder       Ladder
+	}{
+		"heeds SIGINT":  {"steps=10000", "after we interrupted it", Ladder{patient, patient}},
+		"heeds SIGTERM": {"stubborn steps=10000", "it did not heed SIGINT", Ladder{soon, patient}},
+		"heeds nothing": {"deaf steps=10000", "neither SIGINT nor SIGTERM", Ladder{soon, soon}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := runPatient(t, c.script, Options{Steps: 3})
+			r := runPatient(t, c.script, Options{Steps: 3, Ladder: c.ladder})
 			if exit := r.Result.Evidence[0].Observed; !strings.Contains(exit, c.says) {
 				t.Errorf("%q, want %q", exit, c.says)
 			}

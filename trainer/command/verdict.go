@@ -109,7 +109,11 @@ func (e end) exit() trainer.Evidence {
 	if e.status.Signaled() {
 		what = "ended by " + unix.SignalName(e.status.Signal())
 	}
-	switch e.rung {
+	rung := e.rung
+	if rung == killed && e.status.Signaled() && e.status.Signal() == syscall.SIGTERM {
+		rung = terminated // it took its time
+	}
+	switch rung {
 	case interrupted:
 		what += " after we interrupted it"
 	case terminated:
