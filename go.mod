@@ -3,6 +3,7 @@ module github.com/mlxdyno/mlxdyno
 go 1.26.0
 
 require (
+	github.com/creack/pty v1.1.24
 	github.com/ebitengine/purego v0.11.0
 	github.com/fatih/color v1.19.0
 	github.com/gofrs/flock v0.13.2

@@ -93,6 +93,9 @@ func fill(t *rapid.T, v reflect.Value, depth int) {
 	case *trainer.Opt[int64]:
 		optional(t, x)
 		return
+	case *trainer.Opt[int]:
+		optional(t, x)
+		return
 	case *trainer.Opt[float64]:
 		optional(t, x)
 		return

@@ -24,7 +24,11 @@ func Doctor(w io.Writer, r diagnose.Report, s Style) error {
 	if r.Budget != nil {
 		p.budget(*r.Budget)
 	}
-	p.bursts(r)
+	if r.Patient != nil {
+		p.foreign(*r.Patient)
+	} else {
+		p.bursts(r)
+	}
 	if r.Next != "" {
 		p.heading("Next")
 		p.verbatim("  $ ", strong, r.Next)

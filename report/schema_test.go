@@ -17,6 +17,8 @@ import (
 	"github.com/mlxdyno/mlxdyno/probe"
 	"github.com/mlxdyno/mlxdyno/probe/diagnose"
 	"github.com/mlxdyno/mlxdyno/probe/leak"
+	"github.com/mlxdyno/mlxdyno/probe/pace"
+	"github.com/mlxdyno/mlxdyno/probe/patient"
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/run"
 	"github.com/mlxdyno/mlxdyno/tuner"
@@ -54,6 +56,8 @@ var words = map[reflect.Type][]any{
 	reflect.TypeFor[install.State]():      {"", "ready", "missing", "stale", "broken"},
 	reflect.TypeFor[leak.State]():         {"none", "leak", "inconclusive"},
 	reflect.TypeFor[probe.PowerMode]():    {"normal", "low", "high"},
+	reflect.TypeFor[pace.State]():         {"steady", "slower", "faster", "unclear"},
+	reflect.TypeFor[patient.Source]():     {"log", "command", "process"},
 	reflect.TypeFor[trainer.FailKind]():   {"oom", "nonfinite", "data", "config", "internal"},
 	reflect.TypeFor[trainer.DoneReason](): {"steps", "budget", "stop"},
 }

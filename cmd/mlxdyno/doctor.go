@@ -38,10 +38,18 @@ Reads the machine, the MLX installation, the model's files and the data, runs a
 short instrumented burst of training, and reports what is wrong, why, on what
 evidence, and what to do. Without --model and --data it looks at the machine only.
 
+A training that is not ours is diagnosed from its log (--log), while it runs
+(--pid), or by running it for a while (-- COMMAND).
+
 --tune goes on to search for the best stable configuration, --train goes on to
 train with it as well.`),
-		Example: "  mlxdyno doctor --model ./Llama-3.2-1B --data ./my-data\n  mlxdyno doctor --quick",
-		Args:    cobra.NoArgs,
+		Example: "  mlxdyno doctor --model ./Llama-3.2-1B --data ./my-data\n  mlxdyno doctor --quick\n  mlxdyno doctor --log train.log\n  mlxdyno doctor --steps 50 -- python train.py",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if dash := cmd.ArgsLenAtDash(); dash != 0 && len(args) > 0 {
+				return usagef("unknown argument %q; a training that is not ours comes after --, as in: mlxdyno doctor -- %s", args[0], strings.Join(args, " "))
+			}
+			return nil
+		},
 	}
 	knobs := addKnobFlags(cmd)
 	f := cmd.Flags()
@@ -52,13 +60,16 @@ train with it as well.`),
 	f.StringVar(&failOn, "fail-on", "fail", "what makes the exit status 1: fail or warn")
 	f.StringVar(&snapshotFile, "snapshot", "", "diagnose from a saved snapshot `FILE` instead of this machine")
 	wishes, training = addWishFlags(cmd), addTrainingFlags(cmd)
+	foreign := addPatientFlags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions([]string{"fail", "warn"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.MarkFlagsMutuallyExclusive("quick", "tune")
 	cmd.MarkFlagsMutuallyExclusive("quick", "train")
 	for _, other := range []string{"tune", "train"} {
 		cmd.MarkFlagsMutuallyExclusive("snapshot", other)
+		cmd.MarkFlagsMutuallyExclusive("log", other)
+		cmd.MarkFlagsMutuallyExclusive("pid", other)
 	}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		if failOn != "fail" && failOn != "warn" {
 			return usagef("--fail-on: %q is not one of fail, warn", failOn)
@@ -66,6 +77,15 @@ train with it as well.`),
 		settings, _, err := a.settings(cmd, knobs)
 		if err != nil {
 			return err
+		}
+		if foreign.argv = args; cmd.ArgsLenAtDash() == 0 && len(args) == 0 {
+			return usagef("-- is followed by no command")
+		}
+		if err := foreign.check(cmd); err != nil {
+			return err
+		}
+		if foreign.named() && (thenTune || thenTrain) {
+			return usagef("--tune and --train do not go with a training that is not ours")
 		}
 		if !thenTrain {
 			if err := refuse(cmd, trainingNames, "--train"); err != nil {
@@ -85,7 +105,11 @@ train with it as well.`),
 			}
 			quick = true
 		}
-		r, err := a.diagnose(ctx, settings, snapshot, quick, burst)
+		look := func() (*diagnose.Report, error) { return a.diagnose(ctx, settings, snapshot, quick, burst) }
+		if foreign.named() {
+			look = func() (*diagnose.Report, error) { return a.patient(ctx, settings, snapshot, foreign) }
+		}
+		r, err := look()
 		if err != nil {
 			return err
 		}

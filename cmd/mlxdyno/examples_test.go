@@ -34,6 +34,14 @@ func TestExamples(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for name, text := range map[string]string{
+		"train.log": "step 1 loss 2.5\nstep 2 loss 2.4\n",
+		"train.py":  "for step in range(60):\n    print('step', step, 'loss 2.5', flush=True)\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		for _, sub := range c.Commands() {
@@ -52,7 +60,8 @@ func TestExamples(t *testing.T) {
 			line = strings.TrimSpace(line)
 			args := strings.Fields(line)[1:]
 			finished := strings.Contains(line, "--resume") // what it resumes is finished by now
-			if !finished && !strings.Contains(line, "explain") && !strings.Contains(line, "--quick") {
+			foreign := strings.Contains(line, "--log") || strings.Contains(line, " -- ")
+			if !finished && !foreign && !strings.Contains(line, "explain") && !strings.Contains(line, "--quick") {
 				args = append(args, shortened[args[0]]...)
 			}
 			if strings.Contains(line, "--auto") {
@@ -64,7 +73,7 @@ func TestExamples(t *testing.T) {
 			t.Run(line, func(t *testing.T) {
 				cmd := exec.CommandContext(t.Context(), "mlxdyno", args...)
 				cmd.Dir = dir
-				cmd.Env = append(os.Environ(), "MLXDYNO_HOME="+home, "OPENBLAS_NUM_THREADS=1")
+				cmd.Env = append(os.Environ(), "MLXDYNO_HOME="+home, "OPENBLAS_NUM_THREADS=1", "PATH="+filepath.Dir(w.env.Python)+":"+os.Getenv("PATH"))
 				out, err := cmd.CombinedOutput()
 				if finished && strings.Contains(string(out), "already finished") {
 					return

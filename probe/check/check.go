@@ -11,10 +11,12 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/mlxdyno/mlxdyno/probe"
 	"github.com/mlxdyno/mlxdyno/probe/budget"
 	"github.com/mlxdyno/mlxdyno/probe/leak"
+	"github.com/mlxdyno/mlxdyno/probe/patient"
 	"github.com/mlxdyno/mlxdyno/trainer"
 )
 
@@ -27,6 +29,10 @@ type Input struct {
 	Burst    *trainer.Burst // of one exact shape
 	Data     *trainer.Burst // over the data's own batches
 	Leak     *leak.Verdict  // on the burst's active memory
+
+	// Patient is a training that is not ours. Of the checks on our own, those
+	// on the machine alone apply to it.
+	Patient *patient.Case
 
 	// Widest is the shape of the data's widest batch; zero when unknown.
 	Widest trainer.Shape
@@ -74,6 +80,18 @@ var registry = []Check{
 	powerMode, diskSpace,
 	configCheckpointDropout, burstOutcome, configLoRAWiring, configWeightsLoaded,
 	burstLeak, burstFootprint, burstFootprintGap, burstDrift, burstDataWait, compileShapes,
+	patientOutcome, patientUnderstood, patientPageSize, patientLimit, patientBinding, patientLoRA, patientWeights, patientUpcast,
+	patientLeak, patientShapes, patientCache, patientGrowth, patientSpeedUnit, patientImpossible, patientHidden, patientPace,
+	patientFlags, patientReload, patientResident, patientStrain,
+}
+
+// onPatients says whether a check applies to a training that is not ours.
+func (c Check) onPatients() bool {
+	switch c.Code {
+	case "memory.cgroup", "memory.swap", "memory.pressure", "memory.others", "memory.wired-limit", "power.mode":
+		return true
+	}
+	return strings.HasPrefix(c.Code, "patient.")
 }
 
 // Run runs every check, in order. A check whose cause was found is Skipped.
@@ -81,6 +99,9 @@ func Run(in Input) []probe.Finding {
 	var out []probe.Finding
 	found := map[string]bool{} // codes that explain others away
 	for _, c := range registry {
+		if in.Patient != nil && !c.onPatients() {
+			continue
+		}
 		f := c.run(in)
 		if f.Severity == "" {
 			continue

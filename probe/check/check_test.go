@@ -339,7 +339,8 @@ func TestChecks(t *testing.T) {
 		}
 	}
 	for _, code := range Codes() {
-		if !triggered[code] {
+		if !triggered[code] && !strings.HasPrefix(code, "patient.") { // those have a table of their own
+
 			t.Errorf("no case triggers %s", code)
 		}
 	}

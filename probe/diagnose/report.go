@@ -6,6 +6,7 @@ import (
 	"github.com/mlxdyno/mlxdyno/probe"
 	"github.com/mlxdyno/mlxdyno/probe/budget"
 	"github.com/mlxdyno/mlxdyno/probe/leak"
+	"github.com/mlxdyno/mlxdyno/probe/patient"
 	"github.com/mlxdyno/mlxdyno/trainer"
 )
 
@@ -25,6 +26,8 @@ type Report struct {
 	Findings []probe.Finding `json:"findings"`
 	Passes   []probe.Finding `json:"passes"`
 	Passed   int             `json:"passed"` // len(Passes)
+
+	Patient *patient.Report `json:"patient,omitempty"` // the training that is not ours; nil when there is none
 
 	Budget  *budget.Budget `json:"budget,omitempty"` // nil when no model could be read
 	Probe   *Figures       `json:"probe,omitempty"`  // the burst of one exact shape; nil when not run

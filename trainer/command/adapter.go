@@ -177,7 +177,10 @@ func (c *candidate) parse(line Line) []Reading {
 		}
 	}
 	for i := range readings {
-		readings[i].Line = line.Number
+		readings[i].Line, readings[i].At = line.Number, line.At
+		if line.Footprint.Known() && readings[i].Step.Known() {
+			readings[i].Memory = append(readings[i].Memory, Memory{Kind: FootprintMemory, Value: float64(line.Footprint.Or(0)), Unit: "B", Bytes: line.Footprint})
+		}
 	}
 	return readings
 }

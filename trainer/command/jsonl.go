@@ -1,5 +1,7 @@
 package command
 
+import "github.com/mlxdyno/mlxdyno/trainer"
+
 // JSONLines reads metrics files: one JSON object a line, with a step and
 // something that it measured, under the names that are in common use.
 func JSONLines() Adapter {
@@ -37,6 +39,11 @@ func (o object) reading() Reading {
 		Elapsed:         o.seconds("elapsed_secs", "elapsed_seconds", "elapsed", "elapsed_s", "elapsed_time", "wall_time_s", "runtime"),
 		Phase:           o.first("phase"),
 		Memory:          o.memories(),
+	}
+	if width, ok := optCount(o.first("width", "padded_length", "sequence_length", "seq_length", "seq_len")).Get(); ok {
+		if n := width * max(optCount(o.first("batch", "batch_size")).Or(1), 1); width > 0 && n/max(width, 1) <= maxCount/max(width, 1) {
+			r.Positions = trainer.Some(n)
+		}
 	}
 	r.stepsOf(o.first("step", "iteration", "iter", "global_step", "train_global_step", "it", "train_step"), o.first("total_steps", "max_steps", "iters", "num_steps"))
 	if len(r.Phase) > noticeText {

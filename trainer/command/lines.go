@@ -5,7 +5,10 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"time"
 	"unicode/utf8"
+
+	"github.com/mlxdyno/mlxdyno/trainer"
 )
 
 // MaxLine is the longest line that is kept. Longer ones are skipped and counted.
@@ -16,6 +19,11 @@ type Line struct {
 	Text   string // valid UTF-8 without control codes and spaces at its end; never empty
 	Number int64  // of the line of the input, from 1
 	Redraw bool   // drawn over by what comes next, as progress bars are
+
+	// Of a patient that runs: when the line came, by our clock, and what the
+	// system charged its processes with by then. Absent in a log.
+	At        trainer.Opt[time.Duration]
+	Footprint trainer.Opt[int64] // bytes
 }
 
 // LineStats count what went by.

@@ -20,6 +20,7 @@ type Point struct {
 	TokensPerSecond trainer.Opt[float64]
 	StepsPerSecond  trainer.Opt[float64]
 	TrainedTokens   trainer.Opt[int64]
+	Positions       trainer.Opt[int64]
 	Memory          map[MemoryKind]Memory // the last of each kind in the step, the highest of peaks
 	Doubts          []Doubt
 }
@@ -57,7 +58,8 @@ type Observations struct {
 	Notices     []Said
 	Unkept      int64 // notices of other kinds than those kept
 	Settings    map[string]string
-	Steps       trainer.Opt[int] // that the patient is to do
+	Told        map[MemoryKind]Memory // limits and the like, that belong to no step; the finest of each kind
+	Steps       trainer.Opt[int]      // that the patient is to do
 	FirstStep   trainer.Opt[int]
 	LastStep    trainer.Opt[int]
 	Restarts    int // how often the step went back to the beginning
@@ -80,6 +82,9 @@ func (o *Observations) Add(r Reading) {
 			o.Settings[s.Name] = s.Value
 		}
 	}
+	for _, m := range r.Memory {
+		o.told(m)
+	}
 	if r.Steps.Known() {
 		o.Steps = r.Steps
 	}
@@ -93,6 +98,22 @@ func (o *Observations) Add(r Reading) {
 		return
 	}
 	o.point(r)
+}
+
+// told keeps what a patient says once, and not of a step.
+func (o *Observations) told(m Memory) {
+	switch m.Kind {
+	case MemoryLimit, AvailableMemory, LeakedMemory:
+	default:
+		return
+	}
+	if before, ok := o.Told[m.Kind]; ok && before.Resolution <= m.Resolution {
+		return
+	}
+	if o.Told == nil {
+		o.Told = map[MemoryKind]Memory{}
+	}
+	o.Told[m.Kind] = m
 }
 
 func (o *Observations) validation(v Validation) {
@@ -136,6 +157,7 @@ func (p *Point) merge(r Reading) {
 	keep(&p.TokensPerSecond, r.TokensPerSecond)
 	keep(&p.StepsPerSecond, r.StepsPerSecond)
 	keep(&p.TrainedTokens, r.TrainedTokens)
+	keep(&p.Positions, r.Positions)
 	for _, m := range r.Memory {
 		if p.Memory == nil {
 			p.Memory = map[MemoryKind]Memory{}
@@ -272,7 +294,7 @@ func (v Validation) event() (int, time.Duration, trainer.Payload) {
 // patient does not name is none of them.
 func (p Point) counters() trainer.Memory {
 	bytes := func(k MemoryKind) trainer.Opt[int64] { return p.Memory[k].Bytes }
-	return trainer.Memory{Active: bytes(ActiveMemory), Peak: bytes(PeakMemory), Cache: bytes(CacheMemory)}
+	return trainer.Memory{Active: bytes(ActiveMemory), Peak: bytes(PeakMemory), Cache: bytes(CacheMemory), Footprint: bytes(FootprintMemory)}
 }
 
 // stepSeconds is the time of a step around the point i, data included, if the

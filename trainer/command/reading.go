@@ -23,6 +23,7 @@ type Reading struct {
 	TokensPerSecond trainer.Opt[float64]
 	StepsPerSecond  trainer.Opt[float64]
 	TrainedTokens   trainer.Opt[int64] // since the start
+	Positions       trainer.Opt[int64] // of the step, padding included: the size of its shape
 	Elapsed         trainer.Opt[Clock] // since the start, by the patient's clock
 	Phase           string             // part of the step in which memory was read
 
@@ -50,6 +51,7 @@ const (
 	MemoryLimit     MemoryKind = "limit"     // that the patient set itself
 	LeakedMemory    MemoryKind = "leaked"    // a step, as the patient believes
 	SomeMemory      MemoryKind = "memory"    // it does not say which
+	FootprintMemory MemoryKind = "footprint" // of all its processes, read by us
 )
 
 // Memory is a memory number in the patient's own unit.

@@ -1,0 +1,3 @@
+package probe
+
+func platformUsage(pid int) Usage { return live().usage(pid) }
