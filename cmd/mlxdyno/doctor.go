@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,7 +25,7 @@ func (a *app) doctorCommand() *cobra.Command {
 	var (
 		quick, thenTune, thenTrain bool
 		burst                      time.Duration
-		failOn, snapshotFile       string
+		failOn, from, saveTo       string
 		wishes                     *wishFlags
 		training                   *trainingFlags
 	)
@@ -50,13 +49,19 @@ train with it as well.`),
 	f.BoolVar(&thenTrain, "train", false, "go on with tune and training, as train --auto does")
 	f.DurationVar(&burst, "burst", 20*time.Second, "time for the steps of the bursts; a third one may take as long again")
 	f.StringVar(&failOn, "fail-on", "fail", "what makes the exit status 1: fail or warn")
-	f.StringVar(&snapshotFile, "snapshot", "", "diagnose from a saved snapshot `FILE` instead of this machine")
+	f.StringVar(&from, "snapshot", "", "diagnose from a saved snapshot `FILE` instead of this machine; runs nothing")
+	f.StringVar(&saveTo, "snapshot-out", "", "also save the machine's snapshot to `FILE`, without names of users, hosts and homes")
 	wishes, training = addWishFlags(cmd), addTrainingFlags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions([]string{"fail", "warn"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.MarkFlagsMutuallyExclusive("quick", "tune")
 	cmd.MarkFlagsMutuallyExclusive("quick", "train")
 	for _, other := range []string{"tune", "train"} {
 		cmd.MarkFlagsMutuallyExclusive("snapshot", other)
+		cmd.MarkFlagsMutuallyExclusive("snapshot-out", other)
+	}
+	cmd.MarkFlagsMutuallyExclusive("snapshot", "snapshot-out")
+	for _, name := range []string{"snapshot", "snapshot-out"} {
+		_ = cmd.MarkFlagFilename(name, "json")
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
@@ -79,8 +84,8 @@ train with it as well.`),
 			return err
 		}
 		var snapshot *probe.Snapshot
-		if snapshotFile != "" {
-			if snapshot, err = loadSnapshot(snapshotFile); err != nil {
+		if from != "" {
+			if snapshot, err = loadSnapshot(from); err != nil {
 				return err
 			}
 			quick = true
@@ -88,6 +93,11 @@ train with it as well.`),
 		r, err := a.diagnose(ctx, settings, snapshot, quick, burst)
 		if err != nil {
 			return err
+		}
+		if saveTo != "" {
+			if err := a.saveSnapshot(saveTo, r.Snapshot); err != nil {
+				return err
+			}
 		}
 		if err := a.print(r, func() error { return report.Doctor(a.stdout, *r, a.style()) }); err != nil {
 			return err
@@ -107,19 +117,6 @@ func fails(r *diagnose.Report, failOn string) bool {
 	return !r.Healthy || failOn == "warn" && warned
 }
 
-func loadSnapshot(path string) (*probe.Snapshot, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, usagef("read snapshot: %v", err)
-	}
-	defer file.Close()
-	s, err := probe.LoadSnapshot(file)
-	if err != nil {
-		return nil, &userError{Code: "snapshot", Message: fmt.Sprintf("%s: %v", path, err), Hint: "take one with mlxdyno doctor --json, member snapshot", Status: statusOurs}
-	}
-	return &s, nil
-}
-
 // diagnose reads what is there, whatever is missing, and reports on it. With a
 // snapshot it reads nothing else.
 func (a *app) diagnose(ctx context.Context, settings trainer.Settings, snapshot *probe.Snapshot, quick bool, budget time.Duration) (*diagnose.Report, error) {
@@ -127,7 +124,7 @@ func (a *app) diagnose(ctx context.Context, settings trainer.Settings, snapshot 
 	if snapshot != nil {
 		q.Snapshot = *snapshot
 	} else {
-		s, state, err := a.openForDiagnosis(ctx, settings)
+		s, state, err := a.openForDiagnosis(ctx, settings, quick)
 		if err != nil {
 			return nil, err
 		}
@@ -152,7 +149,7 @@ func (a *app) diagnose(ctx context.Context, settings trainer.Settings, snapshot 
 
 // openForDiagnosis opens as much of a subject as can be; what cannot is a state
 // in the snapshot.
-func (a *app) openForDiagnosis(ctx context.Context, settings trainer.Settings) (*subject, probe.Snapshot, error) {
+func (a *app) openForDiagnosis(ctx context.Context, settings trainer.Settings, quick bool) (*subject, probe.Snapshot, error) {
 	s := &subject{settings: settings, dataPath: settings.Config.Data.Path}
 	var err error
 	if s.home, err = install.Home(); err != nil {
@@ -163,7 +160,7 @@ func (a *app) openForDiagnosis(ctx context.Context, settings trainer.Settings) (
 	if err := s.honoured(ctx); err != nil {
 		return nil, probe.Snapshot{}, err
 	}
-	q := probe.Request{Home: s.home, Install: installState(env, envErr), TopProcesses: 8}
+	q := probe.Request{Home: s.home, Install: installState(env, envErr), TopProcesses: 8, Slow: !quick}
 
 	var modelErr error
 	if settings.Config.Model.Path != "" {
