@@ -60,7 +60,7 @@ func TestLoadSnapshotErrors(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Fatalf("error %v, want %q", err, tc.want)
 			}
-			if !strings.Contains(err.Error(), "mlxdyno doctor --json") {
+			if !strings.Contains(err.Error(), "mlxdyno doctor --snapshot-out") {
 				t.Errorf("error %v says not what to do", err)
 			}
 		})

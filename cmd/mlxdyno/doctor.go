@@ -120,7 +120,7 @@ func fails(r *diagnose.Report, failOn string) bool {
 // diagnose reads what is there, whatever is missing, and reports on it. With a
 // snapshot it reads nothing else.
 func (a *app) diagnose(ctx context.Context, settings trainer.Settings, snapshot *probe.Snapshot, quick bool, budget time.Duration) (*diagnose.Report, error) {
-	q := diagnose.Request{Settings: settings, BurstBudget: budget, Progress: func(text string) { a.progress("%s", text) }}
+	q := diagnose.Request{Settings: settings, BurstBudget: budget, Progress: func(text string) { a.progress("%s", text) }, Vitals: probe.ReadVitals}
 	if snapshot != nil {
 		q.Snapshot = *snapshot
 	} else {

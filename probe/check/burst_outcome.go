@@ -70,7 +70,17 @@ func (in Input) death(b trainer.Burst) probe.Finding {
 	if r.Failure != nil && r.Failure.Text != "" {
 		f.Why = r.Failure.Text
 	}
+	said := ""
+	if r.Failure != nil {
+		said = r.Failure.Text + "\n" + r.Failure.Detail
+	}
+	known, recognised := recognise(said, r.LogTail)
+	if recognised {
+		f.Title, f.Why, f.Confidence = known.title, known.why, probe.Likely
+	}
 	switch {
+	case recognised:
+		f.Fix = known.fix(in)
 	case outOfMemory:
 		if limit, ok := in.deathLimit(); ok {
 			f.Fix = in.shrink(limit)

@@ -27,6 +27,7 @@ type Input struct {
 	Burst    *trainer.Burst // of one exact shape
 	Data     *trainer.Burst // over the data's own batches
 	Leak     *leak.Verdict  // on the burst's active memory
+	Strain   *Strain        // of the machine, over the bursts
 
 	// Widest is the shape of the data's widest batch; zero when unknown.
 	Widest trainer.Shape
@@ -35,6 +36,9 @@ type Input struct {
 	// batches, for data that is not grouped.
 	PaddingGrouped trainer.Opt[float64]
 }
+
+// Strain is how the machine was before the bursts and after them.
+type Strain struct{ Before, After probe.Vitals }
 
 // Check is one question to the input.
 type Check struct {
@@ -66,14 +70,15 @@ type Explanation struct {
 
 // registry lists all checks, causes before their consequences.
 var registry = []Check{
-	mlxInstall, mlxVersion, mlxBLAS,
+	mlxInstall, mlxParts, mlxVersion, mlxLeaks, mlxBLAS,
 	modelReadable, modelTokenizer, modelNotQuantized,
 	dataReadable, dataMalformed, dataTruncation, dataPadding,
-	memoryPageSize, memoryCgroup, memoryLimitAboveRAM, memoryLimitBelowWeights,
-	memoryFits, memorySwap, memoryPressure, memoryOthers, memoryWiredLimit,
-	powerMode, diskSpace,
-	configCheckpointDropout, burstOutcome, configLoRAWiring, configWeightsLoaded,
-	burstLeak, burstFootprint, burstFootprintGap, burstDrift, burstDataWait, compileShapes,
+	memoryPageSize, memoryCgroup, memoryLimitUnit, memoryLimitAboveRAM, memoryLimitBelowWeights,
+	memoryFits, memoryLogits, memorySwap, memoryPressure, memoryOthers, memoryWiredLimit, memoryWiredKnob,
+	gpuResources, powerMode, powerThermal, diskSpace, diskWrites,
+	configCheckpointDropout, burstOutcome, configLoRAWiring, configWeightsLoaded, modelUpcast,
+	burstCeiling, burstSwapping, burstTraces, burstHandles, burstLeak, burstCache, burstFootprint, burstFootprintGap,
+	burstDrift, burstDataWait, burstFixedCost, configReload, compileShapes,
 }
 
 // Run runs every check, in order. A check whose cause was found is Skipped.

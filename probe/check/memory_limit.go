@@ -38,7 +38,7 @@ var memoryLimitAboveRAM = Check{
 }
 
 var memoryLimitBelowWeights = Check{
-	Code: "memory.limit-below-weights",
+	Code: "memory.limit-below-weights", DependsOn: []string{"memory.limit-unit"},
 	Story: Story{
 		Title: "Memory limit below the weights",
 		Means: "The configured memory limit is smaller than the model's weights alone. MLX's limit is a guideline: nothing fails, but every step waits and drops its cache, which costs a factor of two and more.",

@@ -43,7 +43,8 @@ type Request struct {
 	Bursts      Bursts        // nil runs nothing: a quick diagnosis
 	BurstBudget time.Duration // for the steps of all bursts together; 0 is DefaultBurstBudget
 
-	Progress func(text string) // may be nil
+	Progress func(text string)                  // may be nil
+	Vitals   func(context.Context) probe.Vitals // of the machine, now; nil reads none
 }
 
 // DefaultBurstBudget is how long trial steps run in all.
@@ -179,8 +180,12 @@ func (d *diagnosis) shape() (trainer.Shape, string) {
 // narrower scales a width and keeps mlx-lm's form of 1 + a multiple of 32.
 func narrower(width int, by float64) int { return 1 + 32*max(1, int(by*float64(width-1))/32) }
 
-// measure runs the bursts.
+// measure runs the bursts, and looks at the machine before and after them.
 func (d *diagnosis) measure(ctx context.Context, shape trainer.Shape, why string) error {
+	if d.Vitals != nil {
+		d.in.Strain = &check.Strain{Before: d.Vitals(ctx)}
+		defer func() { d.in.Strain.After = d.Vitals(ctx) }()
+	}
 	share := time.Duration(probeShare * float64(d.BurstBudget))
 	d.say("running steps of %d × %d tokens for %s%s", shape.Batch, shape.Width-1, share.Round(time.Second), d.compiles())
 	b, err := d.burst(ctx, share, trainer.Shape{Batch: shape.Batch, Width: shape.Width, Steps: endless})

@@ -1,0 +1,262 @@
+package check
+
+import (
+	"github.com/mlxdyno/mlxdyno/probe"
+	"github.com/mlxdyno/mlxdyno/probe/leak"
+	"github.com/mlxdyno/mlxdyno/trainer"
+)
+
+// growthCases are of what grows, of what steps cost, and of versions.
+var growthCases = []testCase{
+	{"parts of two versions", "mlx.parts", healthyLinux, func(in *Input) { in.Snapshot.Install.Versions["mlx-cpu"] = "0.32.1" }, probe.Fail, "mlxdyno setup", "do not go together"},
+	{"parts of one version", "mlx.parts", healthyLinux, func(in *Input) { in.Snapshot.Install.Versions["mlx-cuda-12"] = "0.32.4+cu12" }, probe.Pass, "", ""},
+	{"an old mlx-lm drives", "mlx.parts", healthyLinux, func(in *Input) {
+		settle(in, "engine", "mlx-lm")
+		in.Snapshot.Install.Versions["mlx-lm"] = "0.29.1"
+	}, probe.Warn, "mlxdyno setup", "0.29.1"},
+	{"an old mlx-lm lies about", "mlx.parts", healthyLinux, func(in *Input) { in.Snapshot.Install.Versions["mlx-lm"] = "0.29.1" }, probe.Pass, "", ""},
+	{"leaks on a cpu", "mlx.known-leaks", healthyLinux, func(in *Input) {
+		in.Snapshot.Install.Backend = "cuda"
+		in.Snapshot.Install.Versions["mlx"] = "0.31.1"
+	}, probe.Warn, "mlxdyno setup", "#2841"},
+	{"leaks of long ago", "mlx.known-leaks", healthyLinux, func(in *Input) {
+		in.Snapshot.Install.Backend = "cuda"
+		in.Snapshot.Install.Versions["mlx"] = "0.20.0"
+	}, probe.Warn, "mlxdyno setup", "#1590, #3159"},
+	{"oldest without known leaks", "mlx.known-leaks", healthyLinux, func(in *Input) {
+		in.Snapshot.Install.Backend = "cuda"
+		in.Snapshot.Install.Versions["mlx"] = "0.31.2"
+	}, probe.Pass, "", ""},
+	{"leaks, too old anyway", "mlx.known-leaks", healthyMac, func(in *Input) { in.Snapshot.Install.Versions["mlx"] = "0.31.1" }, probe.Skipped, "", "mlx.version-minimum"},
+
+	{"a number without unit", "memory.limit-unit", healthyLinux, func(in *Input) { settle(in, "memory-limit", "70"); estimated(in) }, probe.Warn, "--memory-limit 70GB", "70 bytes"},
+	{"thousands without unit", "memory.limit-unit", healthyLinux, func(in *Input) { settle(in, "memory-limit", "70000"); estimated(in) }, probe.Warn, "--memory-limit 70000MB", "70000 bytes"},
+	{"a number without unit is one finding", "memory.limit-below-weights", healthyLinux, func(in *Input) { settle(in, "memory-limit", "70"); estimated(in) }, probe.Skipped, "", "memory.limit-unit"},
+	{"a limit with unit", "memory.limit-unit", healthyLinux, func(in *Input) { settle(in, "memory-limit", "20GB") }, probe.Pass, "", ""},
+	{"no limit", "memory.limit-unit", healthyLinux, func(*Input) {}, "", "", ""},
+
+	{"logits in the way", "memory.logits", healthyLinux, func(in *Input) {
+		settle(in, "engine", "mlx-lm")
+		in.Snapshot.Model.Facts.Vocab = 128256
+		settle(in, "memory-limit", "1500MB")
+		estimated(in)
+	}, probe.Warn, "--engine native", "1.05"},
+	{"logits large, memory too", "memory.logits", healthyLinux, func(in *Input) {
+		settle(in, "engine", "mlx-lm")
+		in.Snapshot.Model.Facts.Vocab = 128256
+		estimated(in)
+	}, probe.Info, "--batch-size 1 --grad-accumulation-steps 4", ""},
+	{"logits small", "memory.logits", healthyLinux, func(in *Input) { settle(in, "engine", "mlx-lm") }, probe.Pass, "", ""},
+	{"logits in pieces", "memory.logits", healthyLinux, func(in *Input) { in.Snapshot.Model.Facts.Vocab = 128256; estimated(in) }, "", "", ""},
+
+	{"wiring most of memory", "memory.wired-knob", healthyMac, func(in *Input) { settle(in, "wired-limit", "23GB") }, probe.Warn, "--wired-limit 20800MB", "32.0"},
+	{"wiring above the working set", "memory.wired-knob", healthyMac, func(in *Input) {
+		in.Snapshot.GPU.WorkingSetBytes = known[int64](10 * gb)
+		settle(in, "wired-limit", "12GB")
+	}, probe.Warn, "--wired-limit 10000MB", "refuses"},
+	{"wiring little", "memory.wired-knob", healthyMac, func(in *Input) { settle(in, "wired-limit", "12GB") }, probe.Pass, "", ""},
+	{"wiring on a cpu", "memory.wired-knob", healthyLinux, func(in *Input) { settle(in, "wired-limit", "30GB") }, "", "", ""},
+
+	{"many buffers", "gpu.resources", healthyMac, func(in *Input) {
+		in.Snapshot.GPU.ResourcesInUse, in.Snapshot.GPU.ResourceLimit = known[int64](401_233), known[int64](499_000)
+	}, probe.Warn, "", "401233"},
+	{"few buffers", "gpu.resources", healthyMac, func(in *Input) {
+		in.Snapshot.GPU.ResourcesInUse, in.Snapshot.GPU.ResourceLimit = known[int64](4_000), known[int64](499_000)
+	}, probe.Pass, "", ""},
+
+	{"hot", "power.thermal", healthyMac, func(in *Input) { in.Snapshot.Host.Thermal = known(probe.ThermalHeavy) }, probe.Warn, "doctor", "heavy"},
+	{"warm", "power.thermal", healthyMac, func(in *Input) { in.Snapshot.Host.Thermal = known(probe.ThermalModerate) }, probe.Info, "doctor", "moderate"},
+	{"cool", "power.thermal", healthyMac, func(in *Input) { in.Snapshot.Host.Thermal = known(probe.ThermalNominal) }, probe.Pass, "", ""},
+	{"heat explains drift", "burst.drift", healthyMac, func(in *Input) {
+		in.Snapshot.Host.Thermal = known(probe.ThermalHeavy)
+		for i := range in.Burst.Summary.Steps {
+			in.Burst.Summary.Steps[i].Seconds = 0.5 + 0.05*float64(i)
+		}
+	}, probe.Skipped, "", "power.thermal"},
+
+	{"terabytes of checkpoints", "disk.write-volume", healthyLinux, func(in *Input) {
+		settle(in, "rank", "4096")
+		settle(in, "iters", "100000")
+		settle(in, "save-every", "10")
+		estimated(in)
+		in.Budget.Lines[1].Measured = trainer.Some[int64](200_000_000)
+	}, probe.Warn, "--save-every", "TB"},
+	{"restarts write too", "disk.write-volume", healthyLinux, func(in *Input) {
+		settle(in, "iters", "5000")
+		settle(in, "reload-interval", "8")
+		estimated(in)
+		in.Budget.Lines[1].Measured = trainer.Some[int64](6_300_000_000)
+	}, probe.Warn, "--reload-interval", "4.26"},
+	{"few checkpoints", "disk.write-volume", healthyLinux, func(*Input) {}, probe.Pass, "", ""},
+
+	{"loaded in float32", "model.upcast", healthyLinux, func(in *Input) {
+		in.Snapshot.Model.Facts.DType, in.Snapshot.Model.Facts.WeightBytes = "BF16", 8_000_000
+		for i := range in.Snapshot.Model.Facts.Tensors {
+			in.Snapshot.Model.Facts.Tensors[i].Bytes /= 2
+		}
+		in.Budget = nil
+		estimated(in)
+	}, probe.Warn, "--quantize 8", "float32"},
+	{"not quantized as asked", "model.upcast", healthyLinux, func(in *Input) {
+		in.Budget.Lines[0].Estimated = trainer.Some[int64](3_000_000)
+		in.Burst.Summary.Ready.WeightBytes = 8_000_000
+		settle(in, "quantize", "4")
+	}, probe.Warn, "", "wider"},
+	{"loaded as stored", "model.upcast", healthyLinux, func(*Input) {}, probe.Pass, "", ""},
+
+	{"faster than the chip", "burst.above-ceiling", healthyMac, func(in *Input) {
+		in.Snapshot.GPU.Name = known("Apple M1")
+		in.Burst.Summary.Figures.TokensPerSecond = trainer.Some(4e6)
+	}, probe.Warn, "", "5.3"},
+	{"as fast as the chip may be", "burst.above-ceiling", healthyMac, func(in *Input) {
+		in.Snapshot.GPU.Name = known("Apple M3 Ultra")
+		in.Burst.Summary.Figures.TokensPerSecond = trainer.Some(4e6)
+	}, probe.Pass, "", "Apple M3 Ultra"},
+	{"an unknown chip", "burst.above-ceiling", healthyMac, func(in *Input) {
+		in.Snapshot.GPU.Name = known("Apple M9")
+		in.Burst.Summary.Figures.TokensPerSecond = trainer.Some(4e6)
+	}, "", "", ""},
+	{"faster than the cores", "burst.above-ceiling", healthyLinux, func(in *Input) {
+		in.Snapshot.Host.Cores = known(2)
+		in.Burst.Summary.Figures.TokensPerSecond = trainer.Some(1e6)
+	}, probe.Warn, "", "2 cores"},
+
+	{"swapping out", "burst.swapping", healthyLinux, func(in *Input) { in.Strain = strain(3*gb, 5*gb, 0) }, probe.Warn, "--grad-checkpoint=true", "2.00"},
+	{"swapping a little", "burst.swapping", healthyLinux, func(in *Input) { in.Strain = strain(3*gb, 3*gb+1_000_000, 0) }, probe.Pass, "", ""},
+	{"stalling", "burst.swapping", healthyLinux, func(in *Input) { in.Strain = strain(0, 0, 40) }, probe.Warn, "", "waited for memory"},
+	{"pressed on a mac", "burst.swapping", healthyMac, func(in *Input) {
+		in.Strain = strain(0, 0, 0)
+		in.Strain.After.Pressure = probe.Pressure{Level: known(probe.PressureWarn)}
+	}, probe.Warn, "", "pressure was warn"},
+	{"pressed before", "burst.swapping", healthyLinux, func(in *Input) {
+		in.Snapshot.Pressure.SomeAvg10 = known(30.0)
+		in.Strain = strain(0, 0, 40)
+	}, probe.Skipped, "", "memory.pressure"},
+	{"swap counters unknown", "burst.swapping", healthyLinux, func(in *Input) { in.Strain = &Strain{} }, probe.Unclear, "", "not read"},
+
+	{"compiled again and again", "burst.traces", healthyMac, func(in *Input) { traces(in.Burst, func(i int) int { return i + 1 }) }, probe.Warn, "--compile off", "same all the time"},
+	{"compiled once", "burst.traces", healthyMac, func(in *Input) { traces(in.Burst, func(int) int { return 1 }) }, probe.Pass, "", ""},
+	{"compiled again over the data", "burst.traces", healthyMac, func(in *Input) {
+		traces(in.Burst, func(int) int { return 1 })
+		in.Data = burst(90)
+		traces(in.Data, func(i int) int { return 1 + i })
+	}, probe.Warn, "--reload-interval", "had been compiled before"},
+	{"compiled once a shape", "burst.traces", healthyMac, func(in *Input) {
+		traces(in.Burst, func(int) int { return 1 })
+		in.Data = burst(90)
+		for i := range in.Data.Summary.Steps {
+			in.Data.Summary.Steps[i].Shape.Width = 33 + 32*(i%8)
+		}
+		traces(in.Data, func(i int) int { return min(i+1, 8) })
+	}, probe.Pass, "", ""},
+	{"traces, not compiled", "burst.traces", healthyLinux, func(in *Input) { traces(in.Burst, func(i int) int { return i }) }, "", "", ""},
+
+	{"arrays kept", "burst.handles", healthyMac, func(in *Input) {
+		in.Snapshot.GPU.ResourceLimit = known[int64](499_000)
+		live(in.Burst, func(i int) int { return 5000 + 1200*i })
+	}, probe.Warn, "--reload-interval 313", "1.2e+03"},
+	{"arrays as many as before", "burst.handles", healthyMac, func(in *Input) { live(in.Burst, func(int) int { return 5000 }) }, probe.Pass, "", ""},
+	{"arrays that come and go", "burst.handles", healthyMac, func(in *Input) { live(in.Burst, func(i int) int { return 5000 + i%3 }) }, probe.Pass, "", ""},
+
+	{"a large cache", "burst.cache-growth", healthyMac, func(in *Input) { cache(in.Data, func(int) int64 { return 3 * gb }) }, probe.Warn, "tune", "3.00 GB"},
+	{"a large cache, bounded", "burst.cache-growth", healthyMac, func(in *Input) {
+		cache(in.Data, func(int) int64 { return 3 * gb })
+		settle(in, "cache-limit", "4GB")
+	}, "", "", ""},
+	{"a cache that grows", "burst.cache-growth", healthyMac, func(in *Input) {
+		in.Data = burst(300)
+		cache(in.Data, func(i int) int64 { return 1_000_000*int64(i) + 10_000*int64(i%7) })
+	}, probe.Warn, "--cache-limit", "1.00 MB a step"},
+	{"a cache that stays", "burst.cache-growth", healthyMac, func(in *Input) {
+		in.Data = burst(300)
+		cache(in.Data, func(i int) int64 { return 20_000_000 + 10_000*int64(i%7) })
+	}, probe.Pass, "", ""},
+	{"a growing cache explains the process", "burst.footprint-growth", healthyMac, func(in *Input) {
+		in.Burst = burst(300)
+		for i := range in.Burst.Summary.Steps {
+			in.Burst.Summary.Steps[i].Memory.Footprint = trainer.Some(int64(300_000_000 + 2_000_000*i + 10_000*(i%7)))
+		}
+		cache(in.Data, func(int) int64 { return 3 * gb })
+	}, probe.Skipped, "", "burst.cache-growth"},
+
+	{"waiting for the host", "burst.fixed-cost", healthyLinux, func(in *Input) {
+		settle(in, "grad-accumulation-steps", "8")
+		timed(in.Data, func(positions float64) float64 { return 0.9 + positions*1e-4 })
+	}, probe.Warn, "--batch-size 32 --grad-accumulation-steps 1", "does not depend"},
+	{"waiting for the interpreter", "burst.fixed-cost", healthyLinux, func(in *Input) {
+		settle(in, "engine", "mlx-lm")
+		timed(in.Data, func(positions float64) float64 { return 0.9 + positions*1e-4 })
+	}, probe.Warn, "--engine native", ""},
+	{"busy", "burst.fixed-cost", healthyLinux, func(in *Input) { timed(in.Data, func(positions float64) float64 { return 0.02 + positions*1e-3 }) }, probe.Pass, "", ""},
+	{"steps of one size", "burst.fixed-cost", healthyLinux, func(*Input) {}, "", "", ""},
+
+	{"restarts for nothing", "config.reload-interval", healthyLinux, func(in *Input) {
+		settle(in, "reload-interval", "8")
+		in.Burst.Summary.Ready.LoadSeconds = 3
+		in.Burst.Summary.Figures.StepSeconds = trainer.Some(0.5)
+	}, probe.Warn, "--reload-interval 0", "no leak was seen"},
+	{"restarts too often", "config.reload-interval", healthyLinux, func(in *Input) {
+		settle(in, "reload-interval", "8")
+		in.Burst.Summary.Ready.LoadSeconds = 3
+		in.Burst.Summary.Figures.StepSeconds = trainer.Some(0.5)
+		in.Leak = &leak.Verdict{State: leak.Leaking, BytesAStep: 4096, IsExact: true, Steps: 17, Reason: "grew"}
+	}, probe.Warn, "--reload-interval 594", "burst.leak"},
+	{"restarts now and then", "config.reload-interval", healthyLinux, func(in *Input) {
+		settle(in, "reload-interval", "500")
+		in.Burst.Summary.Ready.LoadSeconds = 3
+		in.Burst.Summary.Figures.StepSeconds = trainer.Some(0.5)
+	}, probe.Pass, "", ""},
+
+	{"many shapes, unbounded", "compile.shapes", healthyMac, func(in *Input) {
+		settle(in, "group-by-length", "false")
+		in.Snapshot.Data.Lengths.Shapes = 60
+	}, probe.Warn, "--group-by-length=true --max-shapes 8", "60"},
+	{"buffers used up", "burst.outcome", healthyMac, func(in *Input) {
+		in.Burst.Result = trainer.Result{Outcome: trainer.Crashed, ExitCode: trainer.Some(2), LogTail: "[metal::malloc] Resource limit (499000) exceeded."}
+	}, probe.Fail, "--max-shapes 8", "#4464"},
+	{"the display's watchdog", "burst.outcome", healthyMac, func(in *Input) {
+		in.Burst.Result = trainer.Result{Outcome: trainer.Failed, Failure: &trainer.Failure{FailKind: trainer.FailInternal,
+			Text: "[METAL] Command buffer execution failed: Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)"}}
+	}, probe.Fail, "pmset displaysleepnow", "#3267"},
+	{"one array too large", "burst.outcome", healthyMac, func(in *Input) {
+		in.Burst.Result = trainer.Result{Outcome: trainer.Crashed, LogTail: "[metal::malloc] Attempting to allocate 90000000000 bytes which is greater than the maximum allowed buffer size of 77309411328 bytes."}
+	}, probe.Fail, "--batch-size 1", "buffer"},
+	{"many threads", "burst.outcome", healthyLinux, func(in *Input) {
+		in.Burst.Result = trainer.Result{Outcome: trainer.Crashed, LogTail: "RuntimeError: There is no Stream(gpu, 1) in current thread."}
+	}, probe.Fail, "", "several threads"},
+}
+
+func strain(before, after int64, stalled float64) *Strain {
+	at := func(out int64, some float64) probe.Vitals {
+		return probe.Vitals{Swap: probe.Swap{OutBytes: known(out)}, Pressure: probe.Pressure{SomeAvg10: known(some)}}
+	}
+	return &Strain{Before: at(before, 0), After: at(after, stalled)}
+}
+
+func traces(b *trainer.Burst, at func(i int) int) {
+	for i := range b.Summary.Steps {
+		b.Summary.Steps[i].Traces = trainer.Some(at(i))
+	}
+}
+
+func live(b *trainer.Burst, at func(i int) int) {
+	for i := range b.Summary.Steps {
+		b.Summary.Steps[i].Live = trainer.Some(at(i))
+	}
+}
+
+func cache(b *trainer.Burst, at func(i int) int64) {
+	for i := range b.Summary.Steps {
+		b.Summary.Steps[i].Memory.Cache = trainer.Some(at(i))
+	}
+}
+
+// timed gives a burst steps of several widths, each of which takes what seconds
+// says.
+func timed(b *trainer.Burst, seconds func(positions float64) float64) {
+	for i := range b.Summary.Steps {
+		s := &b.Summary.Steps[i]
+		s.Shape.Width = 33 + 64*(i%4)
+		s.Seconds = seconds(float64(s.Shape.Positions())) * (1 + 0.01*float64(i%3))
+	}
+}
