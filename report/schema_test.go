@@ -45,6 +45,8 @@ var documents = map[string]struct {
 var words = map[reflect.Type][]any{
 	reflect.TypeFor[probe.Severity]():     {"pass", "info", "warn", "fail", "skipped", "unknown"},
 	reflect.TypeFor[probe.Confidence]():   {"", "proven", "measured", "likely"},
+	reflect.TypeFor[probe.ProofVerdict](): {"proven", "refuted", "open"},
+	reflect.TypeFor[probe.Thermal]():      {"nominal", "moderate", "heavy", "trapping", "sleeping"},
 	reflect.TypeFor[trainer.Outcome]():    {"", "finished", "stopped", "failed", "crashed", "killed", "oom", "stalled", "broken"},
 	reflect.TypeFor[trainer.Origin]():     {"default", "tuned", "file", "flag"},
 	reflect.TypeFor[tuner.Verdict]():      {"confirmed", "unconfirmed", "impossible"},

@@ -24,6 +24,7 @@ import (
 func (a *app) doctorCommand() *cobra.Command {
 	var (
 		quick, thenTune, thenTrain bool
+		proveAll, proveNone        bool
 		burst                      time.Duration
 		failOn, from, saveTo       string
 		wishes                     *wishFlags
@@ -35,7 +36,8 @@ func (a *app) doctorCommand() *cobra.Command {
 		Long: strings.TrimSpace(`
 Reads the machine, the MLX installation, the model's files and the data, runs a
 short instrumented burst of training, and reports what is wrong, why, on what
-evidence, and what to do. Without --model and --data it looks at the machine only.
+evidence, and what to do. Where a burst can take the cause of a finding away, it
+does, and says what became of the symptom. Without --model and --data it looks at the machine only.
 
 --tune goes on to search for the best stable configuration, --train goes on to
 train with it as well.`),
@@ -48,13 +50,18 @@ train with it as well.`),
 	f.BoolVar(&thenTune, "tune", false, "go on with tune")
 	f.BoolVar(&thenTrain, "train", false, "go on with tune and training, as train --auto does")
 	f.DurationVar(&burst, "burst", 20*time.Second, "time for the steps of the bursts; a third one may take as long again")
-	f.StringVar(&failOn, "fail-on", "fail", "what makes the exit status 1: fail or warn")
+	f.BoolVar(&proveAll, "prove", false, "put every finding to the proof whose cause a burst can take away; otherwise the serious ones, where that is cheap")
+	f.BoolVar(&proveNone, "no-prove", false, "put no finding to the proof")
+	f.StringVar(&failOn, "fail-on", "fail", "what makes the exit status 1: warn, fail or never")
 	f.StringVar(&from, "snapshot", "", "diagnose from a saved snapshot `FILE` instead of this machine; runs nothing")
 	f.StringVar(&saveTo, "snapshot-out", "", "also save the machine's snapshot to `FILE`, without names of users, hosts and homes")
 	wishes, training = addWishFlags(cmd), addTrainingFlags(cmd)
-	_ = cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions([]string{"fail", "warn"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions([]string{"warn", "fail", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.MarkFlagsMutuallyExclusive("quick", "tune")
 	cmd.MarkFlagsMutuallyExclusive("quick", "train")
+	cmd.MarkFlagsMutuallyExclusive("prove", "no-prove")
+	cmd.MarkFlagsMutuallyExclusive("prove", "quick")
+	cmd.MarkFlagsMutuallyExclusive("prove", "snapshot")
 	for _, other := range []string{"tune", "train"} {
 		cmd.MarkFlagsMutuallyExclusive("snapshot", other)
 		cmd.MarkFlagsMutuallyExclusive("snapshot-out", other)
@@ -65,8 +72,15 @@ train with it as well.`),
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
-		if failOn != "fail" && failOn != "warn" {
-			return usagef("--fail-on: %q is not one of fail, warn", failOn)
+		if !slices.Contains([]string{"warn", "fail", "never"}, failOn) {
+			return usagef("--fail-on: %q is not one of warn, fail, never", failOn)
+		}
+		prove := diagnose.ProveCheap
+		switch {
+		case proveAll:
+			prove = diagnose.ProveAll
+		case proveNone:
+			prove = diagnose.ProveNone
 		}
 		settings, _, err := a.settings(cmd, knobs)
 		if err != nil {
@@ -78,7 +92,7 @@ train with it as well.`),
 			}
 		}
 		if thenTune || thenTrain {
-			return a.chain(ctx, settings, chain{burst: burst, diagnose: true, failOn: failOn, train: thenTrain, wishes: wishes, training: training})
+			return a.chain(ctx, settings, chain{burst: burst, prove: prove, diagnose: true, failOn: failOn, train: thenTrain, wishes: wishes, training: training})
 		}
 		if err := refuse(cmd, wishNames, "--tune or --train"); err != nil {
 			return err
@@ -90,7 +104,7 @@ train with it as well.`),
 			}
 			quick = true
 		}
-		r, err := a.diagnose(ctx, settings, snapshot, quick, burst)
+		r, err := a.diagnose(ctx, settings, snapshot, quick, burst, prove)
 		if err != nil {
 			return err
 		}
@@ -114,13 +128,13 @@ train with it as well.`),
 // fails reports whether a diagnosis is bad enough for exit status 1.
 func fails(r *diagnose.Report, failOn string) bool {
 	warned := slices.ContainsFunc(r.Findings, func(f probe.Finding) bool { return f.Severity == probe.Warn })
-	return !r.Healthy || failOn == "warn" && warned
+	return failOn != "never" && (!r.Healthy || failOn == "warn" && warned)
 }
 
 // diagnose reads what is there, whatever is missing, and reports on it. With a
 // snapshot it reads nothing else.
-func (a *app) diagnose(ctx context.Context, settings trainer.Settings, snapshot *probe.Snapshot, quick bool, budget time.Duration) (*diagnose.Report, error) {
-	q := diagnose.Request{Settings: settings, BurstBudget: budget, Progress: func(text string) { a.progress("%s", text) }, Vitals: probe.ReadVitals}
+func (a *app) diagnose(ctx context.Context, settings trainer.Settings, snapshot *probe.Snapshot, quick bool, budget time.Duration, prove diagnose.Prove) (*diagnose.Report, error) {
+	q := diagnose.Request{Settings: settings, BurstBudget: budget, Prove: prove, Progress: func(text string) { a.progress("%s", text) }, Vitals: probe.ReadVitals}
 	if snapshot != nil {
 		q.Snapshot = *snapshot
 	} else {

@@ -1,6 +1,8 @@
 package check
 
 import (
+	"cmp"
+
 	"github.com/mlxdyno/mlxdyno/probe"
 	"github.com/mlxdyno/mlxdyno/probe/leak"
 	"github.com/mlxdyno/mlxdyno/trainer"
@@ -59,5 +61,11 @@ var burstCache = Check{
 			{Text: "Or bound it by hand", Command: Command("doctor", in.Settings, Change{"cache-limit", megabytes(max(peak/4, 100_000_000))})},
 		}
 		return f
+	},
+	prove: func(in Input) (Experiment, bool) {
+		peak := in.Burst.Summary.Figures.PeakBytes.Or(0)
+		limit := max(peak/4, 100_000_000)
+		return Experiment{Changes: []Change{{"cache-limit", megabytes(limit)}}, Data: in.Data != nil, Before: cmp.Or(in.Data, in.Burst),
+			Symptom: "freed buffers kept", Unit: "bytes", Measure: cacheBytes, Least: float64(limit), Ratio: 0.5}, true
 	},
 }

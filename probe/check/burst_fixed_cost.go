@@ -67,6 +67,11 @@ var burstFixedCost = Check{
 		f.Fix = append(f.Fix, probe.Fix{Text: "Let tune compare batches", Command: Command("tune", in.Settings)})
 		return f
 	},
+	prove: func(in Input) (Experiment, bool) {
+		c := in.config()
+		return Experiment{Changes: []Change{{"batch-size", strconv.Itoa(c.EffectiveBatch())}, {"grad-accumulation-steps", "1"}}, Data: true, Timed: true,
+			Symptom: "time of 1000 tokens", Unit: "s", Measure: secondsPerThousand, Ratio: 0.8}, c.Plan.Accumulation > 1
+	},
 }
 
 // intercept fits y = a + b·x and returns a with its standard error.

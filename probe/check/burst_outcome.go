@@ -40,6 +40,20 @@ var burstOutcome = Check{
 		}
 		return pass("Trial steps ran to their end")
 	},
+	prove: func(in Input) (Experiment, bool) {
+		b := in.Burst
+		limit, ok := in.deathLimit()
+		if !ok || b == nil || !ranOutOfMemory(b.Result) {
+			return Experiment{}, false
+		}
+		changes, _, ok := in.smaller(limit)
+		return Experiment{Changes: changes, Before: b, Symptom: "bursts that died", Deadly: true, Measure: deaths}, ok
+	},
+}
+
+// ranOutOfMemory reports whether a burst died for want of memory, or probably.
+func ranOutOfMemory(r trainer.Result) bool {
+	return r.Outcome == trainer.OOM || r.SuspectedOOM || r.Failure != nil && r.Failure.FailKind == trainer.FailOOM
 }
 
 // death explains a burst that did not end well.
@@ -48,7 +62,7 @@ func (in Input) death(b trainer.Burst) probe.Finding {
 	if r.Failure != nil && r.Failure.FailKind == trainer.FailNonFinite {
 		return in.nonFinite(r.Failure.Text, r)
 	}
-	outOfMemory := r.Outcome == trainer.OOM || r.SuspectedOOM || r.Failure != nil && r.Failure.FailKind == trainer.FailOOM
+	outOfMemory := ranOutOfMemory(r)
 	f := finding(probe.Fail, "", "", deathEvidence(r)...)
 	switch {
 	case outOfMemory && r.SuspectedOOM && r.Outcome != trainer.OOM:

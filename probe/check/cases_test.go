@@ -260,3 +260,30 @@ func timed(b *trainer.Burst, seconds func(positions float64) float64) {
 		s.Seconds = seconds(float64(s.Shape.Positions())) * (1 + 0.01*float64(i%3))
 	}
 }
+
+// causeCases are of causes that a burst can take away.
+var causeCases = []testCase{
+	{"recomputed for nothing", "config.checkpoint-needless", healthyLinux, func(in *Input) { settle(in, "grad-checkpoint", "true"); estimated(in) }, probe.Warn, "--grad-checkpoint=false", "could be kept"},
+	{"recomputed for want of memory", "config.checkpoint-needless", healthyLinux, func(in *Input) {
+		settle(in, "grad-checkpoint", "true")
+		in.Widest = trainer.Shape{Batch: 4, Width: 2049}
+		settle(in, "memory-limit", "200MB")
+		estimated(in)
+	}, probe.Pass, "", ""},
+	{"not recomputed", "config.checkpoint-needless", healthyLinux, func(*Input) {}, "", "", ""},
+	{"recomputed, little is free", "config.checkpoint-needless", healthyLinux, func(in *Input) {
+		settle(in, "grad-checkpoint", "true")
+		in.Snapshot.Memory.AvailableBytes = known[int64](50_000_000)
+		estimated(in)
+	}, probe.Pass, "", ""},
+	{"packed weights on a cpu", "config.matmul", healthyLinux, func(in *Input) {
+		settle(in, "quantize", "4")
+		settle(in, "matmul", "quantized")
+	}, probe.Warn, "--matmul auto", "packed"},
+	{"packed weights on metal", "config.matmul", healthyMac, func(in *Input) {
+		settle(in, "quantize", "4")
+		settle(in, "matmul", "quantized")
+	}, "", "", ""},
+	{"dense weights", "config.matmul", healthyLinux, func(in *Input) { settle(in, "matmul", "quantized") }, "", "", ""},
+	{"the engine's choice", "config.matmul", healthyLinux, func(in *Input) { settle(in, "quantize", "4") }, "", "", ""},
+}

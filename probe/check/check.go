@@ -50,6 +50,9 @@ type Check struct {
 	// run returns a finding without Code and DependsOn. One without a severity
 	// says that the question does not arise here.
 	run func(Input) probe.Finding
+
+	// prove, where it is not nil, says how a burst can take the cause away.
+	prove func(Input) (Experiment, bool)
 }
 
 // Story explains a check to a person.
@@ -76,7 +79,7 @@ var registry = []Check{
 	memoryPageSize, memoryCgroup, memoryLimitUnit, memoryLimitAboveRAM, memoryLimitBelowWeights,
 	memoryFits, memoryLogits, memorySwap, memoryPressure, memoryOthers, memoryWiredLimit, memoryWiredKnob,
 	gpuResources, powerMode, powerThermal, diskSpace, diskWrites,
-	configCheckpointDropout, burstOutcome, configLoRAWiring, configWeightsLoaded, modelUpcast,
+	configCheckpointDropout, burstOutcome, configCheckpointNeedless, configMatmul, configLoRAWiring, configWeightsLoaded, modelUpcast,
 	burstCeiling, burstSwapping, burstTraces, burstHandles, burstLeak, burstCache, burstFootprint, burstFootprintGap,
 	burstDrift, burstDataWait, burstFixedCost, configReload, compileShapes,
 }

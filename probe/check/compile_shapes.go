@@ -42,6 +42,12 @@ var compileShapes = Check{
 			Command: Command("doctor", in.Settings, Change{"reload-interval", strconv.Itoa(max(in.config().Schedule.SaveEvery, 1))})})
 		return f
 	},
+	prove: func(in Input) (Experiment, bool) {
+		c := in.config()
+		e := Experiment{Changes: []Change{{"group-by-length", "true"}, {"max-shapes", itoa(int(trainer.DefaultMaxShapes))}}, Data: true, Before: in.Data,
+			Symptom: "compiled steps", Measure: compiledSteps, Least: float64(trainer.DefaultMaxShapes)}
+		return e, in.Data != nil && (!c.Data.GroupByLength || c.Plan.MaxShapes == 0)
+	},
 }
 
 // compiles reports whether steps are compiled: as the worker said, else by the

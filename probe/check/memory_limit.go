@@ -72,4 +72,7 @@ var memoryLimitBelowWeights = Check{
 		f.Fix = []probe.Fix{{Text: text, Command: Command("doctor", in.Settings, Change{"memory-limit", value})}}
 		return f
 	},
+	prove: func(Input) (Experiment, bool) {
+		return Experiment{Changes: []Change{{"memory-limit", "default"}}, Timed: true, Symptom: "step", Unit: "s", Measure: stepSeconds, Ratio: 0.8}, true
+	},
 }

@@ -43,6 +43,7 @@ type Request struct {
 	Bursts      Bursts        // nil runs nothing: a quick diagnosis
 	BurstBudget time.Duration // for the steps of all bursts together; 0 is DefaultBurstBudget
 
+	Prove    Prove                              // which findings are put to the proof
 	Progress func(text string)                  // may be nil
 	Vitals   func(context.Context) probe.Vitals // of the machine, now; nil reads none
 }
@@ -70,6 +71,7 @@ func Run(ctx context.Context, r Request) (Report, error) {
 		d.BurstBudget = DefaultBurstBudget
 	}
 	shape, why := d.shape()
+	d.probed = shape
 	d.estimate(shape)
 	d.report = Report{Schema: Schema, At: r.Snapshot.At, Config: r.Settings.Config, Origins: r.Settings.Origins}
 	if reason := d.obstacle(); reason != "" {
@@ -77,7 +79,9 @@ func Run(ctx context.Context, r Request) (Report, error) {
 	} else if err := d.measure(ctx, shape, why); err != nil {
 		return Report{}, err
 	}
-	d.conclude()
+	if err := d.conclude(ctx); err != nil {
+		return Report{}, err
+	}
 	d.report.Seconds = time.Since(began).Seconds()
 	return d.report, nil
 }
@@ -85,6 +89,7 @@ func Run(ctx context.Context, r Request) (Report, error) {
 type diagnosis struct {
 	Request
 	in     check.Input
+	probed trainer.Shape // of the probe
 	report Report
 }
 
@@ -309,13 +314,17 @@ func verdict(b trainer.Burst, period int) leak.Verdict {
 	return leak.Exact(active, period)
 }
 
-// conclude runs the checks and says what to do next.
-func (d *diagnosis) conclude() {
+// conclude runs the checks, proves what they found, and says what to do next.
+func (d *diagnosis) conclude(ctx context.Context) error {
 	r := &d.report
 	r.Snapshot, r.Budget = d.in.Snapshot, d.in.Budget
 	r.Healthy = true
 	r.Findings, r.Passes = []probe.Finding{}, []probe.Finding{}
-	for _, f := range check.Run(d.in) {
+	all := check.Run(d.in)
+	if err := d.prove(ctx, all); err != nil {
+		return err
+	}
+	for _, f := range all {
 		if f.Severity == probe.Pass {
 			r.Passes = append(r.Passes, f)
 			continue
@@ -326,6 +335,7 @@ func (d *diagnosis) conclude() {
 	check.Sort(r.Findings)
 	r.Passed = len(r.Passes)
 	r.Next, r.NextWhy = d.next()
+	return nil
 }
 
 // next is the command that goes on: the cure of what failed, or what is still

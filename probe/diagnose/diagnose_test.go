@@ -262,7 +262,7 @@ func TestDeathsAreFindings(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := request()
 			s := &script{answers: c.answers}
-			r.Bursts = s
+			r.Bursts, r.Prove = s, ProveNone
 			got, err := Run(t.Context(), r)
 			if err != nil {
 				t.Fatal(err)
