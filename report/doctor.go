@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 
 	"github.com/mlxdyno/mlxdyno/probe"
 	"github.com/mlxdyno/mlxdyno/probe/budget"
@@ -174,8 +175,8 @@ func (p *page) evidence(list []probe.Evidence) {
 	rows := make([][]cell, len(list))
 	for i, e := range list {
 		expected := ""
-		if e.Expected != "" {
-			expected = joined(" ", e.Expected, e.Unit)
+		if expected = e.Expected; expected != "" && unicode.IsDigit(rune(expected[len(expected)-1])) { // else it has a unit of its own
+			expected = joined(" ", expected, e.Unit)
 		}
 		rows[i] = []cell{{text: e.Name}, {text: joined(" ", e.Observed, e.Unit)}, {text: expected}, {e.Source, faint}}
 	}

@@ -90,16 +90,22 @@ var growthCases = []testCase{
 	{"few checkpoints", "disk.write-volume", healthyLinux, func(*Input) {}, probe.Pass, "", ""},
 
 	{"loaded in float32", "model.upcast", healthyLinux, func(in *Input) {
-		in.Snapshot.Model.Facts.DType, in.Snapshot.Model.Facts.WeightBytes = "BF16", 8_000_000
-		for i := range in.Snapshot.Model.Facts.Tensors {
-			in.Snapshot.Model.Facts.Tensors[i].Bytes /= 2
-		}
-		in.Budget = nil
-		estimated(in)
+		in.Snapshot.Model.Facts.DType, in.Snapshot.Model.Facts.Parameters = "BF16", 1*gb
+		in.Budget.Lines[0].Estimated = trainer.Some[int64](2 * gb)
+		in.Burst.Summary.Ready.WeightBytes = 4 * gb
 	}, probe.Warn, "--quantize 8", "float32"},
+	{"loaded as stored, held as float32", "model.upcast", healthyLinux, func(in *Input) {
+		in.Snapshot.Model.Facts.DType, in.Snapshot.Model.Facts.Parameters = "BF16", 1*gb
+		in.Budget.Lines[0].Estimated = trainer.Some[int64](2 * gb)
+		in.Burst.Summary.Ready.WeightBytes = 2 * gb
+		in.Burst.Summary.Ready.Memory.Active = trainer.Some[int64](4*gb + 10_000_000)
+	}, probe.Warn, "", "MLX's active memory"},
+	{"adapters beside a small model", "model.upcast", healthyLinux, func(in *Input) {
+		in.Burst.Summary.Ready.Memory.Active = trainer.Some[int64](30_000_000)
+	}, probe.Pass, "", ""},
 	{"not quantized as asked", "model.upcast", healthyLinux, func(in *Input) {
-		in.Budget.Lines[0].Estimated = trainer.Some[int64](3_000_000)
-		in.Burst.Summary.Ready.WeightBytes = 8_000_000
+		in.Budget.Lines[0].Estimated = trainer.Some[int64](300_000_000)
+		in.Burst.Summary.Ready.WeightBytes = 800_000_000
 		settle(in, "quantize", "4")
 	}, probe.Warn, "", "wider"},
 	{"loaded as stored", "model.upcast", healthyLinux, func(*Input) {}, probe.Pass, "", ""},

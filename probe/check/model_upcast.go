@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	upcastFactor = 1.6  // of what the weights should take
-	upcastNear   = 0.06 // of 4 bytes a parameter
+	upcastFactor = 1.6        // of what the weights should take
+	upcastNear   = 0.06       // of 4 bytes a parameter
+	upcastLeast  = 64_000_000 // bytes too many; a small model's are lost among other arrays
 )
 
 var modelUpcast = Check{
@@ -34,7 +35,7 @@ var modelUpcast = Check{
 			return probe.Finding{}
 		}
 		have, source := r.WeightBytes, "sum over the loaded arrays"
-		if active, ok := r.Memory.Active.Get(); ok && active > have+r.TrainableBytes {
+		if active, ok := r.Memory.Active.Get(); ok && active > have+4*r.TrainableBytes { // adapters, gradients and the optimizer's state
 			have, source = active, "MLX's active memory after loading"
 		}
 		full := 4 * m.Facts.Parameters
@@ -43,7 +44,7 @@ var modelUpcast = Check{
 			size("4 bytes a parameter", full, "", fmt.Sprintf("%s of parameters", large(m.Facts.Parameters))),
 			said("stored as", strings.ToLower(m.Facts.DType), "", "safetensors headers"),
 		}
-		if float64(have) < upcastFactor*float64(want) {
+		if float64(have) < upcastFactor*float64(want) || have-want < upcastLeast {
 			return pass("The weights take the memory of their files", evidence...)
 		}
 		what := "they are held in wider numbers than stored, or twice"
