@@ -97,6 +97,10 @@ bench-step: setup ## steps of our trainer and of mlx-lm's, in turns, same BLAS a
 shim-matrix: ## compile the binding against every MLX on the package index that it supports
 	mlxbind/shim/matrix.sh
 
+.PHONY: docs
+docs: ## write docs/checks.md from the stories of the checks
+	$(GO) test -run '^TestChecksPage$$' ./report -update
+
 .PHONY: clean
 clean: ## remove what was built here; the managed environment stays
 	rm -rf bin build

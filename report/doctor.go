@@ -33,6 +33,9 @@ func Doctor(w io.Writer, r diagnose.Report, s Style) error {
 			p.text(4, plain, r.NextWhy)
 		}
 	}
+	if s.Verbose {
+		p.monitor(r.Snapshot)
+	}
 	return p.flush(w)
 }
 

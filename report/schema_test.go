@@ -17,6 +17,7 @@ import (
 	"github.com/mlxdyno/mlxdyno/probe"
 	"github.com/mlxdyno/mlxdyno/probe/diagnose"
 	"github.com/mlxdyno/mlxdyno/probe/leak"
+	"github.com/mlxdyno/mlxdyno/probe/verify"
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/run"
 	"github.com/mlxdyno/mlxdyno/tuner"
@@ -38,6 +39,7 @@ var documents = map[string]struct {
 	"chain":    {ChainSchema, "What doctor --tune, doctor --train and train --auto print with --json: a part that was not reached is absent", Chain{}},
 	"explain":  {ExplainSchema, "What mlxdyno doctor explain --json prints", ExplainDocument{}},
 	"fuse":     {FuseSchema, "What mlxdyno fuse --json prints", FuseDocument{}},
+	"verify":   {verify.Schema, "What mlxdyno report --verify --json prints", verify.Comparison{}},
 	"error":    {ErrorSchema, "What any command prints with --json when it could not do its part", Error{}},
 }
 
@@ -46,6 +48,7 @@ var words = map[reflect.Type][]any{
 	reflect.TypeFor[probe.Severity]():     {"pass", "info", "warn", "fail", "skipped", "unknown"},
 	reflect.TypeFor[probe.Confidence]():   {"", "proven", "measured", "likely"},
 	reflect.TypeFor[probe.ProofVerdict](): {"proven", "refuted", "open"},
+	reflect.TypeFor[verify.Verdict]():     {"pass", "fail", "open"},
 	reflect.TypeFor[probe.Thermal]():      {"nominal", "moderate", "heavy", "trapping", "sleeping"},
 	reflect.TypeFor[trainer.Outcome]():    {"", "finished", "stopped", "failed", "crashed", "killed", "oom", "stalled", "broken"},
 	reflect.TypeFor[trainer.Origin]():     {"default", "tuned", "file", "flag"},

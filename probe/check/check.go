@@ -68,6 +68,7 @@ type Explanation struct {
 	Code      string   `json:"code"`
 	Required  bool     `json:"required"`
 	DependsOn []string `json:"depends_on,omitempty"`
+	Provable  bool     `json:"provable"` // a burst can take the cause away
 	Story
 }
 
@@ -110,8 +111,20 @@ func Explain(code string) (Explanation, bool) {
 	if i < 0 {
 		return Explanation{}, false
 	}
-	c := registry[i]
-	return Explanation{Code: c.Code, Required: c.Required, DependsOn: c.DependsOn, Story: c.Story}, true
+	return registry[i].explain(), true
+}
+
+// Stories are the explanations of all checks, in order.
+func Stories() []Explanation {
+	out := make([]Explanation, len(registry))
+	for i, c := range registry {
+		out[i] = c.explain()
+	}
+	return out
+}
+
+func (c Check) explain() Explanation {
+	return Explanation{Code: c.Code, Required: c.Required, DependsOn: c.DependsOn, Provable: c.prove != nil, Story: c.Story}
 }
 
 // Codes lists all codes in the order in which they are checked.
