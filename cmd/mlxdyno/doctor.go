@@ -26,7 +26,7 @@ func (a *app) doctorCommand() *cobra.Command {
 		quick, thenTune, thenTrain bool
 		proveAll, proveNone        bool
 		burst                      time.Duration
-		failOn, from, saveTo       string
+		failOn, from, saveTo, pack string
 		wishes                     *wishFlags
 		training                   *trainingFlags
 	)
@@ -55,6 +55,7 @@ train with it as well.`),
 	f.StringVar(&failOn, "fail-on", "fail", "what makes the exit status 1: warn, fail or never")
 	f.StringVar(&from, "snapshot", "", "diagnose from a saved snapshot `FILE` instead of this machine; runs nothing")
 	f.StringVar(&saveTo, "snapshot-out", "", "also save the machine's snapshot to `FILE`, without names of users, hosts and homes")
+	f.StringVar(&pack, "bundle", "", "also pack report, snapshot and logs into `FILE` (.zip or .tar.gz) for a report of a defect, without names, secrets and training text")
 	wishes, training = addWishFlags(cmd), addTrainingFlags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions([]string{"warn", "fail", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.MarkFlagsMutuallyExclusive("quick", "tune")
@@ -65,8 +66,10 @@ train with it as well.`),
 	for _, other := range []string{"tune", "train"} {
 		cmd.MarkFlagsMutuallyExclusive("snapshot", other)
 		cmd.MarkFlagsMutuallyExclusive("snapshot-out", other)
+		cmd.MarkFlagsMutuallyExclusive("bundle", other)
 	}
 	cmd.MarkFlagsMutuallyExclusive("snapshot", "snapshot-out")
+	_ = cmd.MarkFlagFilename("bundle", "zip", "tar.gz", "tgz")
 	for _, name := range []string{"snapshot", "snapshot-out"} {
 		_ = cmd.MarkFlagFilename(name, "json")
 	}
@@ -74,6 +77,11 @@ train with it as well.`),
 		ctx := cmd.Context()
 		if !slices.Contains([]string{"warn", "fail", "never"}, failOn) {
 			return usagef("--fail-on: %q is not one of warn, fail, never", failOn)
+		}
+		if pack != "" {
+			if _, err := bundleForm(pack); err != nil {
+				return err
+			}
 		}
 		prove := diagnose.ProveCheap
 		switch {
@@ -104,12 +112,18 @@ train with it as well.`),
 			}
 			quick = true
 		}
-		r, err := a.diagnose(ctx, settings, snapshot, quick, burst, prove)
+		bursts := &recorder{}
+		r, err := a.diagnose(ctx, settings, snapshot, quick, burst, prove, bursts)
 		if err != nil {
 			return err
 		}
 		if saveTo != "" {
 			if err := a.saveSnapshot(saveTo, r.Snapshot); err != nil {
+				return err
+			}
+		}
+		if pack != "" {
+			if err := a.bundle(pack, r, bursts.logs); err != nil {
 				return err
 			}
 		}
@@ -132,8 +146,8 @@ func fails(r *diagnose.Report, failOn string) bool {
 }
 
 // diagnose reads what is there, whatever is missing, and reports on it. With a
-// snapshot it reads nothing else.
-func (a *app) diagnose(ctx context.Context, settings trainer.Settings, snapshot *probe.Snapshot, quick bool, budget time.Duration, prove diagnose.Prove) (*diagnose.Report, error) {
+// snapshot it reads nothing else. What bursts print is left in the recorder.
+func (a *app) diagnose(ctx context.Context, settings trainer.Settings, snapshot *probe.Snapshot, quick bool, budget time.Duration, prove diagnose.Prove, bursts *recorder) (*diagnose.Report, error) {
 	q := diagnose.Request{Settings: settings, BurstBudget: budget, Prove: prove, Progress: func(text string) { a.progress("%s", text) }, Vitals: probe.ReadVitals}
 	if snapshot != nil {
 		q.Snapshot = *snapshot
@@ -149,9 +163,10 @@ func (a *app) diagnose(ctx context.Context, settings trainer.Settings, snapshot 
 			q.Batches, q.PaddingGrouped = s.batches()
 		}
 		if !quick && s.set != nil && s.facts != nil {
-			if q.Bursts, err = s.bench(); err != nil {
+			if bursts.Bursts, err = s.bench(); err != nil {
 				return nil, err
 			}
+			q.Bursts = bursts
 		}
 	}
 	r, err := diagnose.Run(ctx, q)

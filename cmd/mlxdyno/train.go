@@ -194,7 +194,7 @@ func (a *app) chain(ctx context.Context, settings trainer.Settings, c chain) err
 	if err != nil {
 		return err
 	}
-	if doc.Doctor, err = a.diagnose(ctx, settings, nil, !c.diagnose, c.burst, c.prove); err != nil {
+	if doc.Doctor, err = a.diagnose(ctx, settings, nil, !c.diagnose, c.burst, c.prove, &recorder{}); err != nil {
 		return err
 	}
 	if c.diagnose || !doc.Doctor.Healthy {
