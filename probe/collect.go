@@ -19,6 +19,7 @@ type Request struct {
 	Install      Install    // taken over as it is
 	ModelPath    string     // directory to read; empty for none
 	Data         *DataState // taken over as it is
+	LastRun      *LastRun   // taken over as it is
 	TopProcesses int        // how many of the largest processes to list
 	Slow         bool       // also ask programs that take their time
 }
@@ -90,6 +91,7 @@ func blank(r Request) Snapshot {
 		GPU:     GPU{Kind: gpuKind()},
 		Install: r.Install,
 		Data:    r.Data,
+		LastRun: r.LastRun,
 	}
 	if runtime.GOOS == "linux" {
 		s.Cgroup = &Cgroup{}
@@ -176,7 +178,7 @@ func collect(ctx context.Context, s Snapshot, readers []reader, usual time.Durat
 			reflect.ValueOf(parts[j]).Elem().Set(reflect.ValueOf(from).Elem())
 		}
 	}
-	explainAll("not reported on "+s.Host.OS, &s.Host, &s.Memory, &s.Cgroup, &s.Swap, &s.Pressure, &s.GPU, &s.Processes, &s.Disk)
+	explainAll("not reported on "+s.Host.OS, &s.Host, &s.Memory, &s.Cgroup, &s.Swap, &s.Pressure, &s.GPU, &s.Processes, &s.Disk, &s.Crashes, &s.CrashesFound)
 	return s
 }
 
@@ -198,6 +200,9 @@ func explainAll(reason string, parts ...any) {
 }
 
 func explainIn(reason string, v reflect.Value) {
+	if !v.CanInterface() { // inside a time, say
+		return
+	}
 	if e, ok := v.Addr().Interface().(explainer); ok {
 		e.explain(reason)
 		return

@@ -3,7 +3,11 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"runtime"
+	"time"
 	"unsafe"
 
 	"github.com/ebitengine/purego"
@@ -11,11 +15,21 @@ import (
 )
 
 func platformReaders(r Request) []reader {
-	return apple{
+	return append(apple{
 		get: func(name string) ([]byte, error) { return unix.SysctlRaw(name) }, run: output,
 		processes: func() ([]Process, bool) { return readProcesses(r.TopProcesses) },
 		vm:        readVMStatistics, thermal: readThermal, top: r.TopProcesses, slow: r.Slow,
-	}.readers()
+	}.readers(), crashReader("DiagnosticReports", func(now time.Time) ([]Crash, error) {
+		names := []string{"/Library/Logs/DiagnosticReports"}
+		if home, err := os.UserHomeDir(); err == nil {
+			names = append(names, filepath.Join(home, "Library/Logs/DiagnosticReports"))
+		}
+		var dirs []fs.FS
+		for _, n := range names {
+			dirs = append(dirs, os.DirFS(n))
+		}
+		return crashReports(dirs, names, now)
+	}))
 }
 
 func gpuKind() string {

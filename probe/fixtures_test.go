@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -102,7 +103,18 @@ func macReaders(t *testing.T, name string) []reader {
 	if b, err := os.ReadFile(filepath.Join(dir, "thermal.txt")); err == nil {
 		a.thermal = func() (uint64, error) { return strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64) }
 	}
-	return a.readers()
+	readers := a.readers()
+	if reports := filepath.Join(dir, "DiagnosticReports"); exists(reports) {
+		readers = append(readers, crashReader("DiagnosticReports", func(now time.Time) ([]Crash, error) {
+			return crashReports([]fs.FS{os.DirFS(reports)}, []string{"/Library/Logs/DiagnosticReports"}, now)
+		}))
+	}
+	return readers
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func recordedSysctl(t *testing.T, path string) sysctl {

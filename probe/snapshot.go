@@ -9,20 +9,25 @@ import (
 // Snapshot is everything that was read at one moment. It is plain data: a Mac's
 // snapshot, saved as JSON, is diagnosed anywhere.
 type Snapshot struct {
-	Schema    string      `json:"schema"`           // SnapshotSchema
-	Origin    string      `json:"origin,omitempty"` // how it came about, when no machine was read
-	At        time.Time   `json:"at"`
-	Host      Host        `json:"host"`
-	Memory    Memory      `json:"memory"`
-	Cgroup    *Cgroup     `json:"cgroup,omitempty"` // nil where there are none
-	Swap      Swap        `json:"swap"`
-	Pressure  Pressure    `json:"pressure"`
-	GPU       GPU         `json:"gpu"`
-	Processes []Process   `json:"processes,omitempty"` // the largest first
-	Disk      Disk        `json:"disk"`
-	Install   Install     `json:"install"`
-	Model     *ModelState `json:"model,omitempty"` // nil when none was named
-	Data      *DataState  `json:"data,omitempty"`  // nil when none was named
+	Schema    string    `json:"schema"`           // SnapshotSchema
+	Origin    string    `json:"origin,omitempty"` // how it came about, when no machine was read
+	At        time.Time `json:"at"`
+	Host      Host      `json:"host"`
+	Memory    Memory    `json:"memory"`
+	Cgroup    *Cgroup   `json:"cgroup,omitempty"` // nil where there are none
+	Swap      Swap      `json:"swap"`
+	Pressure  Pressure  `json:"pressure"`
+	GPU       GPU       `json:"gpu"`
+	Processes []Process `json:"processes,omitempty"` // the largest first
+	Disk      Disk      `json:"disk"`
+
+	Crashes      []Crash    `json:"crashes,omitempty"`  // of the last 30 days, the newest first
+	CrashesFound Value[int] `json:"crashes_found"`      // unknown, with the reason, when not all could be looked at
+	LastRun      *LastRun   `json:"last_run,omitempty"` // nil when the last training ended well, or there is none
+
+	Install Install     `json:"install"`
+	Model   *ModelState `json:"model,omitempty"` // nil when none was named
+	Data    *DataState  `json:"data,omitempty"`  // nil when none was named
 }
 
 // SnapshotSchema names the form of a Snapshot.

@@ -49,6 +49,7 @@ var words = map[reflect.Type][]any{
 	reflect.TypeFor[probe.Confidence]():   {"", "proven", "measured", "likely"},
 	reflect.TypeFor[probe.ProofVerdict](): {"proven", "refuted", "open"},
 	reflect.TypeFor[verify.Verdict]():     {"pass", "fail", "open"},
+	reflect.TypeFor[probe.CrashKind]():    {"panic", "jetsam", "oom", "gpu"},
 	reflect.TypeFor[probe.Thermal]():      {"nominal", "moderate", "heavy", "trapping", "sleeping"},
 	reflect.TypeFor[trainer.Outcome]():    {"", "finished", "stopped", "failed", "crashed", "killed", "oom", "stalled", "broken"},
 	reflect.TypeFor[trainer.Origin]():     {"default", "tuned", "file", "flag"},

@@ -189,7 +189,7 @@ func (a *app) openForDiagnosis(ctx context.Context, settings trainer.Settings, q
 	if err := s.honoured(ctx); err != nil {
 		return nil, probe.Snapshot{}, err
 	}
-	q := probe.Request{Home: s.home, Install: installState(env, envErr), TopProcesses: 8, Slow: !quick}
+	q := probe.Request{Home: s.home, Install: installState(env, envErr), LastRun: lastRun(s.home), TopProcesses: 8, Slow: !quick}
 
 	var modelErr error
 	if settings.Config.Model.Path != "" {

@@ -180,6 +180,23 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 			ts.Fatalf("there are no files below %s", args[0])
 		}
 	},
+	// beheaded DIR leaves a run as the crash of its machine does: nobody wrote
+	// down how its worker ended, and its last event is torn.
+	"beheaded": func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) != 1 {
+			ts.Fatalf("usage: beheaded DIR")
+		}
+		journal := filepath.Join(ts.MkAbs(args[0]), "journal.jsonl")
+		text := ts.ReadFile(journal)
+		i := strings.Index(text, `{"kind":"segment ended"`)
+		if i < 0 {
+			ts.Fatalf("no worker ended in %s", text)
+		}
+		ts.Check(os.WriteFile(journal, []byte(text[:i]), 0o644))
+		events := filepath.Join(ts.MkAbs(args[0]), "events.jsonl")
+		lines := strings.SplitAfter(ts.ReadFile(events), "\n")
+		ts.Check(os.WriteFile(events, []byte(strings.Join(lines[:len(lines)/2], "")+`{"kind":"st`), 0o644))
+	},
 	// truncate FILE cuts the last third of a file off.
 	"truncate": func(ts *testscript.TestScript, _ bool, args []string) {
 		path := ts.MkAbs(args[0])

@@ -1,6 +1,8 @@
 package check
 
 import (
+	"time"
+
 	"github.com/mlxdyno/mlxdyno/probe"
 	"github.com/mlxdyno/mlxdyno/probe/leak"
 	"github.com/mlxdyno/mlxdyno/trainer"
@@ -292,4 +294,78 @@ var causeCases = []testCase{
 	}, "", "", ""},
 	{"dense weights", "config.matmul", healthyLinux, func(in *Input) { settle(in, "matmul", "quantized") }, "", "", ""},
 	{"the engine's choice", "config.matmul", healthyLinux, func(in *Input) { settle(in, "quantize", "4") }, "", "", ""},
+}
+
+// crashCases are of what the system or our own journal noted.
+var crashCases = []testCase{
+	{"a panic of the gpu's driver", "crash.kernel-panic", healthyMac, func(in *Input) {
+		in.Snapshot.GPU.WiredLimitBytes = known[int64](12 << 30)
+		crash(in, probe.Crash{Kind: probe.CrashPanic, Component: "IOGPUMemory.cpp", Text: "prepare count underflow", Process: "python3.12", PID: 9})
+	}, probe.Warn, "sudo sysctl iogpu.wired_limit_mb=0", "IOGPUMemory.cpp"},
+	{"another panic", "crash.kernel-panic", healthyMac, func(in *Input) {
+		crash(in, probe.Crash{Kind: probe.CrashPanic, Component: "wd.c", Text: "watchdog timeout"})
+	}, probe.Info, "", "watchdog timeout"},
+	{"a panic of long ago", "crash.kernel-panic", healthyMac, func(in *Input) {
+		crash(in, probe.Crash{Kind: probe.CrashPanic, Component: "IOGPUMemory.cpp"})
+		in.Snapshot.Crashes[0].At = in.Snapshot.At.Add(-15 * 24 * time.Hour)
+	}, probe.Pass, "", ""},
+	{"reports that may not be read", "crash.kernel-panic", healthyMac, func(in *Input) {
+		in.Snapshot.CrashesFound = probe.Unknown[int]("permission denied", "DiagnosticReports")
+	}, probe.Unclear, "", "permission denied"},
+	{"a training killed by macos", "crash.jetsam", healthyMac, func(in *Input) {
+		crash(in, probe.Crash{Kind: probe.CrashJetsam, Text: "killed for vm-pageshortage", Process: "python3.12", PID: 9, Bytes: known[int64](9 * gb)})
+	}, probe.Warn, "tune", "9.00"},
+	{"others killed for a training", "crash.jetsam", healthyMac, func(in *Input) {
+		crash(in, probe.Crash{Kind: probe.CrashJetsam, Text: "killed for highwater", Process: "photoanalysisd", Largest: "mlxdyno"})
+	}, probe.Warn, "tune", "mlxdyno held most"},
+	{"others killed", "crash.jetsam", healthyMac, func(in *Input) {
+		crash(in, probe.Crash{Kind: probe.CrashJetsam, Text: "killed for highwater", Process: "photoanalysisd", Largest: "Browser"})
+	}, probe.Info, "", "photoanalysisd"},
+	{"nothing killed", "crash.jetsam", healthyMac, func(in *Input) { in.Snapshot.CrashesFound = known(0) }, probe.Pass, "", ""},
+	{"a training killed by linux", "crash.oom-kill", healthyLinux, func(in *Input) {
+		crash(in, probe.Crash{Kind: probe.CrashOOM, Text: "Out of memory: Killed process 9 (python3)", Process: "python3", PID: 9})
+	}, probe.Warn, "tune", "python3 (9)"},
+	{"kills in the group", "crash.oom-kill", healthyLinux, func(in *Input) { in.Snapshot.Cgroup.OOMKills = known[uint64](2) }, probe.Warn, "tune", "2 processes of this control group"},
+	{"kills somewhere", "crash.oom-kill", healthyLinux, func(in *Input) {
+		crash(in, probe.Crash{Kind: probe.CrashOOM, Process: "chrome"})
+		in.Snapshot.Pressure.OOMKills = known[uint64](3)
+	}, probe.Info, "", "since the machine started"},
+	{"no kills", "crash.oom-kill", healthyLinux, func(in *Input) { in.Snapshot.Pressure.OOMKills = known[uint64](0) }, probe.Pass, "", ""},
+	{"an error of the gpu", "crash.gpu", healthyLinux, func(in *Input) {
+		crash(in, probe.Crash{Kind: probe.CrashGPU, Text: "NVRM: Xid (PCI:0000:19:00): 79, pid=7001, name=python3, GPU has fallen off the bus."})
+	}, probe.Warn, "", "fallen off the bus"},
+	{"no errors of the gpu", "crash.gpu", healthyLinux, func(in *Input) { in.Snapshot.GPU.Kind, in.Snapshot.CrashesFound = "cuda", known(0) }, probe.Pass, "", ""},
+	{"cut off by a panic", "crash.last-run", healthyMac, func(in *Input) {
+		in.Snapshot.LastRun = lastRun(in, "died")
+		crash(in, probe.Crash{Kind: probe.CrashPanic, Component: "IOGPUMemory.cpp"})
+	}, probe.Warn, "mlxdyno train --smaller", "kernel panic right then"},
+	{"cut off, and a panic much later", "crash.last-run", healthyMac, func(in *Input) {
+		in.Snapshot.LastRun = lastRun(in, "died")
+		in.Snapshot.LastRun.At = in.Snapshot.At.Add(-9 * time.Hour)
+		crash(in, probe.Crash{Kind: probe.CrashPanic, Component: "IOGPUMemory.cpp"})
+	}, probe.Warn, "mlxdyno train --resume", "nothing says why"},
+	{"killed by linux", "crash.last-run", healthyLinux, func(in *Input) {
+		in.Snapshot.LastRun = lastRun(in, "died")
+		crash(in, probe.Crash{Kind: probe.CrashOOM, Process: "mlxdyno"})
+	}, probe.Warn, "mlxdyno train --smaller", "killed mlxdyno"},
+	{"failed by itself", "crash.last-run", healthyLinux, func(in *Input) {
+		in.Snapshot.LastRun = lastRun(in, "failed")
+		in.Snapshot.LastRun.Why = "the loss of step 42 is NaN"
+	}, probe.Warn, "mlxdyno train --resume", "NaN"},
+	{"ended well", "crash.last-run", healthyLinux, func(*Input) {}, "", "", ""},
+}
+
+func crash(in *Input, c probe.Crash) {
+	if in.Snapshot.At.IsZero() {
+		in.Snapshot.At = time.Date(2026, 1, 15, 9, 30, 0, 0, time.UTC)
+	}
+	c.At, c.Source = in.Snapshot.At.Add(-time.Hour), "report"
+	in.Snapshot.Crashes = append(in.Snapshot.Crashes, c)
+	in.Snapshot.CrashesFound = known(len(in.Snapshot.Crashes))
+}
+
+func lastRun(in *Input, state string) *probe.LastRun {
+	in.Snapshot.At = time.Date(2026, 1, 15, 9, 30, 0, 0, time.UTC)
+	return &probe.LastRun{Dir: "home/runs/1", State: state, At: in.Snapshot.At.Add(-time.Hour - time.Minute), Step: 41, Steps: 1000, Doing: "ran step 42",
+		Peak: known[int64](8 * gb), Resume: "mlxdyno train --resume home/runs/1", Smaller: "mlxdyno train --smaller"}
 }

@@ -79,6 +79,7 @@ var registry = []Check{
 	dataReadable, dataMalformed, dataTruncation, dataPadding,
 	memoryPageSize, memoryCgroup, memoryLimitUnit, memoryLimitAboveRAM, memoryLimitBelowWeights,
 	memoryFits, memoryLogits, memorySwap, memoryPressure, memoryOthers, memoryWiredLimit, memoryWiredKnob,
+	crashPanic, crashJetsam, crashOOM, crashGPU, crashLastRun,
 	gpuResources, powerMode, powerThermal, diskSpace, diskWrites,
 	configCheckpointDropout, burstOutcome, configCheckpointNeedless, configMatmul, configLoRAWiring, configWeightsLoaded, modelUpcast,
 	burstCeiling, burstSwapping, burstTraces, burstHandles, burstLeak, burstCache, burstFootprint, burstFootprintGap,

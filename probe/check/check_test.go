@@ -308,7 +308,7 @@ func TestChecks(t *testing.T) {
 		{"many shapes, not compiled", "compile.shapes", linux, func(in *Input) { in.Snapshot.Data.Lengths.Shapes = 60 }, "", "", ""},
 	}
 	triggered, spared := map[string]bool{}, map[string]bool{}
-	for _, c := range slices.Concat(cases, growthCases, causeCases) {
+	for _, c := range slices.Concat(cases, growthCases, causeCases, crashCases) {
 		t.Run(c.code+"/"+c.name, func(t *testing.T) {
 			in := c.from()
 			c.change(&in)
