@@ -93,6 +93,10 @@ bench-bind: setup ## what the binding to MLX costs: operations, callbacks, the w
 bench-step: setup ## steps of our trainer and of mlx-lm's, in turns, same BLAS and threads: tokens/s and peak
 	$(BIN) bench --dtype float32 --bits 0,4 --rounds 5 --steps 8
 
+.PHONY: bench-quick
+bench-quick: setup ## doctor --quick, as a process of its own: median below 200 ms
+	$(GO) test -run '^$$' -bench '^BenchmarkDoctorQuick$$' -benchtime 50x ./cmd/mlxdyno
+
 .PHONY: shim-matrix
 shim-matrix: ## compile the binding against every MLX on the package index that it supports
 	mlxbind/shim/matrix.sh

@@ -177,8 +177,8 @@ func (p *page) finding(f probe.Finding) {
 func (p *page) evidence(list []probe.Evidence) {
 	rows := make([][]cell, len(list))
 	for i, e := range list {
-		expected := ""
-		if expected = e.Expected; expected != "" && unicode.IsDigit(rune(expected[len(expected)-1])) { // else it has a unit of its own
+		expected := e.Expected
+		if expected != "" && unicode.IsDigit(rune(expected[len(expected)-1])) { // else it has a unit of its own
 			expected = joined(" ", expected, e.Unit)
 		}
 		rows[i] = []cell{{text: e.Name}, {text: joined(" ", e.Observed, e.Unit)}, {text: expected}, {e.Source, faint}}

@@ -197,7 +197,7 @@ func (a *app) openForDiagnosis(ctx context.Context, settings trainer.Settings, q
 		q.ModelPath = s.settings.Config.Model.Path
 	}
 	if s.dataPath != "" {
-		if q.Data, err = a.dataForDiagnosis(ctx, s, envErr == nil); err != nil {
+		if q.Data, err = a.dataForDiagnosis(ctx, s, envErr == nil, quick); err != nil {
 			return nil, probe.Snapshot{}, err
 		}
 	}
@@ -212,10 +212,11 @@ func (a *app) openForDiagnosis(ctx context.Context, settings trainer.Settings, q
 	return s, state, nil
 }
 
-// dataForDiagnosis tokenizes the text if that can be done. What is wrong with
-// the text is in the state; a missing tokenizer is the model's problem and has
-// a check of its own; anything else is an error.
-func (a *app) dataForDiagnosis(ctx context.Context, s *subject, ready bool) (*probe.DataState, error) {
+// dataForDiagnosis tokenizes the text if that can be done; quickly, it takes only
+// what was tokenized before. What is wrong with the text is in the state; a
+// missing tokenizer is the model's problem and has a check of its own; anything
+// else is an error.
+func (a *app) dataForDiagnosis(ctx context.Context, s *subject, ready, quick bool) (*probe.DataState, error) {
 	state := &probe.DataState{Path: s.dataPath}
 	src, err := data.Inspect(s.dataPath)
 	if err == nil {
@@ -223,8 +224,11 @@ func (a *app) dataForDiagnosis(ctx context.Context, s *subject, ready bool) (*pr
 		if !ready || s.facts == nil || !s.facts.HasTokenizer {
 			return state, nil
 		}
-		if s.set, err = a.tokenize(ctx, s); err == nil {
+		if s.set, err = a.tokenize(ctx, s, quick); err == nil {
 			return s.dataState(), nil
+		}
+		if errors.Is(err, data.ErrNotCached) {
+			return state, nil
 		}
 	}
 	var wrong *data.Error

@@ -113,7 +113,7 @@ func (w *LastWords) listen(path string) error {
 	for first := from > 0; ; first = false {
 		e, err := events.Next()
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return nil
 		case errors.As(err, new(*wire.LineError)), first:
 			continue // torn at either end
