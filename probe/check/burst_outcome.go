@@ -12,7 +12,7 @@ import (
 const logLines = 8 // of a dead worker's log, as evidence
 
 var burstOutcome = Check{
-	Code: "burst.outcome", Required: true, DependsOn: []string{"mlx.install", "mlx.version-minimum", "model.readable", "model.tokenizer", "data.readable"},
+	Code: "burst.outcome", Required: true, DependsOn: []string{"mlx.install", "mlx.parts", "mlx.version-minimum", "model.readable", "model.tokenizer", "data.readable"},
 	Story: Story{
 		Title: "Trial steps",
 		Means: "A few training steps in a process of their own did not end well: it ran out of memory, crashed, stalled, or the loss was not a number.",
