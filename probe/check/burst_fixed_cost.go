@@ -21,21 +21,17 @@ var burstFixedCost = Check{
 	Story: Story{
 		Title: "Steps bound by the host",
 		Means: "Most of a step's time does not depend on how much it computes: the device waits for the host, which prepares, launches or interprets operations. A larger batch would be nearly free.",
-		How:   "Step times over the data's batches are fitted by a constant and a part that grows with the tokens; the first step of each shape is left out. The constant's lower bound must exceed half of a typical step.",
+		How:   "Step times over the data's batches are fitted by a constant and a part that grows with the tokens; the first step, and where steps are compiled the first of each shape, is left out. The constant's lower bound must exceed half of a typical step.",
 		Do:    "Use a larger batch with less accumulation, rows packed end to end (--packing on), compiled steps (--compile on), or --engine native, which has no interpreter in its way.",
 	},
 	run: func(in Input) probe.Finding {
 		if in.Data == nil {
 			return probe.Finding{}
 		}
-		seen := map[trainer.Shape]bool{}
 		var x, y []float64
-		for _, s := range in.Data.Summary.Steps {
-			if seen[s.Shape] {
-				x = append(x, float64(s.Shape.Positions()))
-				y = append(y, s.Seconds)
-			}
-			seen[s.Shape] = true
+		for _, s := range settled(*in.Data) {
+			x = append(x, float64(s.Shape.Positions()))
+			y = append(y, s.Seconds)
 		}
 		if len(x) < fixedSteps || slices.Min(x) <= 0 || slices.Max(x) < fixedRange*slices.Min(x) {
 			return probe.Finding{}

@@ -81,16 +81,27 @@ func ExperimentFor(f probe.Finding, in Input) (Experiment, bool) {
 
 // What experiments measure in a burst.
 
-// stepSeconds is the median time of a step, data left out; the first step of
-// each shape, which compiles and allocates, does not count.
-func stepSeconds(b trainer.Burst) (float64, bool) {
+// settled are the steps of a burst that did not pay for compiling and first
+// allocations: without the first, and where steps are compiled without the first
+// of each shape.
+func settled(b trainer.Burst) []trainer.StepRecord {
+	compiled := b.Summary.Hello != nil && b.Summary.Hello.Compiled
 	seen := map[trainer.Shape]bool{}
-	var seconds []float64
-	for _, s := range b.Summary.Steps {
-		if seen[s.Shape] {
-			seconds = append(seconds, s.Seconds)
+	var out []trainer.StepRecord
+	for i, s := range b.Summary.Steps {
+		if i > 0 && (!compiled || seen[s.Shape]) {
+			out = append(out, s)
 		}
 		seen[s.Shape] = true
+	}
+	return out
+}
+
+// stepSeconds is the median time of a step, data left out.
+func stepSeconds(b trainer.Burst) (float64, bool) {
+	var seconds []float64
+	for _, s := range settled(b) {
+		seconds = append(seconds, s.Seconds)
 	}
 	if len(seconds) == 0 {
 		return 0, false
@@ -101,14 +112,10 @@ func stepSeconds(b trainer.Burst) (float64, bool) {
 
 // secondsPerThousand is the time of a thousand tokens, padding counted.
 func secondsPerThousand(b trainer.Burst) (float64, bool) {
-	seen := map[trainer.Shape]bool{}
 	var seconds, positions float64
-	for _, s := range b.Summary.Steps {
-		if seen[s.Shape] {
-			seconds += s.Seconds
-			positions += float64(s.Shape.Positions())
-		}
-		seen[s.Shape] = true
+	for _, s := range settled(b) {
+		seconds += s.Seconds
+		positions += float64(s.Shape.Positions())
 	}
 	return 1000 * seconds / max(positions, 1), positions > 0
 }
