@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -220,6 +221,33 @@ func TestReadersWithoutAnything(t *testing.T) {
 			t.Errorf("a control group where there is none: %+v", s.Cgroup)
 		}
 		checkSound(t, s)
+	}
+}
+
+// NVIDIA's library is asked first; where it fails, its program.
+func TestNVML(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		r    nvmlReading
+		err  error
+		want string
+	}{
+		{"all of it", nvmlReading{Name: "NVIDIA H100", Driver: "580.1", Total: 80 << 30, Used: 1 << 30, Busy: 7, BusyKnown: true, ReasonsKnown: true}, nil, "NVIDIA H100 580.1 85899345920 1073741824 7 nominal nvml"},
+		{"hot", nvmlReading{Name: "x", Total: 1, BusyKnown: true, Busy: 101, Reasons: 1<<6 | 1<<2, ReasonsKnown: true}, nil, "x the driver does not say 1 0 is 101, which is no percentage heavy nvml"},
+		{"little of it", nvmlReading{Total: 1 << 63}, nil, "the driver does not say the driver does not say is impossibly large 0 the driver does not say the driver does not say why clocks are held down nvml"},
+		{"no library", nvmlReading{}, errors.New("libnvidia-ml.so.1: not found"), "smi 1 2097152 1048576 3 not reported on linux nvidia-smi name"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := tree(nil)
+			p.nvml = func() (nvmlReading, error) { return tc.r, tc.err }
+			run := func(context.Context, string, ...string) (string, error) { return "smi, 1, 2, 1, 3\n", nil }
+			s := collect(t.Context(), Snapshot{Host: Host{OS: "linux"}, GPU: GPU{Kind: "cuda"}}, linuxReaders(p, run, Request{}), time.Minute)
+			g := s.GPU
+			if got := strings.Join([]string{show(g.Name), show(g.DriverVersion), show(g.MemoryBytes), show(g.UsedBytes), show(g.UtilizationPercent), show(s.Host.Thermal), g.Name.Source()}, " "); got != tc.want {
+				t.Errorf("got %q", got)
+			}
+			checkSound(t, s)
+		})
 	}
 }
 

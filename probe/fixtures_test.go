@@ -49,7 +49,7 @@ func TestFixtures(t *testing.T) {
 			readers := macReaders(t, tc.name)
 			if tc.os == "linux" {
 				explainAll("no GPU that MLX could use was found", &start.GPU)
-				readers = linuxReaders(procfs{os.DirFS(filepath.Join("testdata", tc.name)), 4096}, noPrograms, Request{TopProcesses: 1})
+				readers = linuxReaders(procfs{root: os.DirFS(filepath.Join("testdata", tc.name)), pageBytes: 4096}, noPrograms, Request{TopProcesses: 1})
 			}
 			got := collect(t.Context(), start, readers, time.Minute)
 			if tc.os == "linux" {

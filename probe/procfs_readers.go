@@ -14,7 +14,10 @@ func linuxReaders(p procfs, run runner, r Request) []reader {
 				p.host(s)
 				s.Host.Cores = Known(runtime.NumCPU(), "scheduler affinity")
 			},
-			fills: func(s *Snapshot) []any { return []any{&s.Host} },
+			fills: func(s *Snapshot) []any {
+				h := &s.Host
+				return []any{&h.OSVersion, &h.Kernel, &h.Chip, &h.HardwareModel, &h.Cores, &h.UptimeSeconds, &h.Load1}
+			},
 		},
 		{
 			read:  func(_ context.Context, s *Snapshot) { p.memory(s) },
@@ -34,11 +37,18 @@ func linuxReaders(p procfs, run runner, r Request) []reader {
 		},
 		{
 			read: func(ctx context.Context, s *Snapshot) {
-				if s.GPU.Kind == "cuda" {
-					readNVIDIA(ctx, run, &s.GPU)
+				if s.GPU.Kind != "cuda" {
+					return
 				}
+				if p.nvml != nil {
+					if r, err := p.nvml(); err == nil {
+						decodeNVML(r, s)
+						return
+					}
+				}
+				readNVIDIA(ctx, run, &s.GPU)
 			},
-			fills: func(s *Snapshot) []any { return []any{&s.GPU} },
+			fills: func(s *Snapshot) []any { return []any{&s.GPU, &s.Host.Thermal} },
 			limit: slowTimeout,
 		},
 	}

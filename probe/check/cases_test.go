@@ -67,6 +67,9 @@ var growthCases = []testCase{
 	}, probe.Pass, "", ""},
 
 	{"hot", "power.thermal", healthyMac, func(in *Input) { in.Snapshot.Host.Thermal = known(probe.ThermalHeavy) }, probe.Warn, "doctor", "heavy"},
+	{"a hot gpu", "power.thermal", healthyLinux, func(in *Input) {
+		in.Snapshot.GPU.Kind, in.Snapshot.Host.Thermal = "cuda", known(probe.ThermalHeavy)
+	}, probe.Warn, "doctor", "heavy"},
 	{"warm", "power.thermal", healthyMac, func(in *Input) { in.Snapshot.Host.Thermal = known(probe.ThermalModerate) }, probe.Info, "doctor", "moderate"},
 	{"cool", "power.thermal", healthyMac, func(in *Input) { in.Snapshot.Host.Thermal = known(probe.ThermalNominal) }, probe.Pass, "", ""},
 	{"heat explains drift", "burst.drift", healthyMac, func(in *Input) {
