@@ -41,7 +41,7 @@ func TestLeakIsNamed(t *testing.T) {
 		"the head or an adapter": {blocks(1), func(c *trainer.Config) { c.Quality.Rank = 500 }, 4 * 64 * 500,
 			[]string{"one float32 gradient of the output head, or of one float32 gradient of model.layers.0.mlp.down_proj.lora_b, "}, 1},
 		"a copy of the optimizer's state": {blocks(1), nil, 8 * adapters, []string{"the optimizer's state"}, 0},
-		"the head": {blocks(1), nil, 4 * 64 * 500, []string{"one float32 gradient of the output head"}, 0},
+		"the head":                        {blocks(1), nil, 4 * 64 * 500, []string{"one float32 gradient of the output head"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

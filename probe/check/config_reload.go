@@ -12,6 +12,7 @@ import (
 const (
 	reloadTolerated = 0.05 // of the time
 	reloadAim       = 0.01
+	reloadStretch   = 4 // times the interval, to show what a longer one gains
 )
 
 var configReload = Check{
@@ -50,5 +51,10 @@ var configReload = Check{
 			f.Fix = []probe.Fix{{Text: "Restart less often, if memory lasts that long (see burst.leak)", Command: Command("doctor", in.Settings, Change{"reload-interval", strconv.Itoa(enough)})}}
 		}
 		return f
+	},
+	prove: func(in Input) (Experiment, bool) {
+		n := in.config().Schedule.ReloadInterval
+		return Experiment{What: fmt.Sprintf("%d steps a process instead of %d", reloadStretch*n, n), Steps: [2]int{n, reloadStretch * n},
+			Symptom: "time of a step, loading included", Unit: "s", Measure: wholeSecondsAStep, Ratio: 0.95}, in.Burst != nil
 	},
 }

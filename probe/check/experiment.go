@@ -21,6 +21,8 @@ type Experiment struct {
 	Timed  bool           // the symptom is a time: both sides run anew, in turns
 	Before *trainer.Burst // a burst with the cause that has been run already; not for a time
 
+	Steps [2]int // of a burst with the cause and of one without, over the probe's shape; 0 is a few
+
 	Symptom string
 	Unit    string // bytes, s, share, or empty for a count
 	Deadly  bool   // the symptom is death; else a burst that dies tells nothing
@@ -158,6 +160,13 @@ func dataShare(b trainer.Burst) (float64, bool) {
 		}
 	}
 	return data / max(all, 1e-9), all > 0
+}
+
+// wholeSecondsAStep is the time from the start of a process to its end, for each
+// of its steps.
+func wholeSecondsAStep(b trainer.Burst) (float64, bool) {
+	n := len(b.Summary.Steps)
+	return b.Result.Elapsed.Seconds() / float64(max(n, 1)), n > 0 && b.Result.Elapsed > 0
 }
 
 // deaths is 1 for a burst that died.

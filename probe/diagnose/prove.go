@@ -1,9 +1,11 @@
 package diagnose
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mlxdyno/mlxdyno/probe"
@@ -70,7 +72,11 @@ func (d *diagnosis) dear(e check.Experiment) bool {
 		}
 		step = b.Summary.Figures.StepSeconds.Or(0)
 	}
-	return float64(n)*(load+proofSteps*step) > cheapFactor*d.BurstBudget.Seconds()
+	steps := float64(n * proofSteps)
+	if e.Steps[0] > 0 {
+		steps = float64(e.Steps[0] + e.Steps[1])
+	}
+	return float64(n)*load+steps*step > cheapFactor*d.BurstBudget.Seconds()
 }
 
 // bursts is how many an experiment takes.
@@ -118,7 +124,7 @@ func (d *diagnosis) experiment(ctx context.Context, e check.Experiment) (probe.P
 			known, config = e.After, without
 		}
 		if known == nil || e.Timed {
-			b, err := d.side(ctx, e, config)
+			b, err := d.side(ctx, e, config, cmp.Or(e.Steps[strings.IndexRune("AB", side)], proofSteps))
 			if err != nil {
 				return p, err
 			}
@@ -143,9 +149,12 @@ func (d *diagnosis) experiment(ctx context.Context, e check.Experiment) (probe.P
 	return p, nil
 }
 
-// side runs one side of an experiment: as many steps as the other.
-func (d *diagnosis) side(ctx context.Context, e check.Experiment, c trainer.Config) (trainer.Burst, error) {
+// side runs one side of an experiment.
+func (d *diagnosis) side(ctx context.Context, e check.Experiment, c trainer.Config, steps int) (trainer.Burst, error) {
 	limit := d.BurstBudget / 2
+	if e.Steps[0] > 0 {
+		limit = patience * d.BurstBudget // its steps are counted
+	}
 	if e.Data {
 		if b := d.in.Data; b != nil && !e.Timed {
 			limit = max(limit, b.Job.Budget)
@@ -153,7 +162,7 @@ func (d *diagnosis) side(ctx context.Context, e check.Experiment, c trainer.Conf
 		return d.burstOf(ctx, c, limit)
 	}
 	shape := d.shapeOf(c)
-	shape.Steps = proofSteps
+	shape.Steps = steps
 	return d.burstOf(ctx, c, limit, shape)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mlxdyno/mlxdyno/probe"
 	"github.com/mlxdyno/mlxdyno/trainer"
@@ -16,6 +17,8 @@ type patient struct {
 	does func(j trainer.Job, s *trainer.Step) // to each step
 	ends func(j trainer.Job) trainer.Outcome  // nil: well
 	fail error
+
+	elapsed func(j trainer.Job) time.Duration // nil: not told; then a burst has as many steps as it is asked for
 }
 
 func (p *patient) Burst(_ context.Context, j trainer.Job) (trainer.Burst, error) {
@@ -23,7 +26,14 @@ func (p *patient) Burst(_ context.Context, j trainer.Job) (trainer.Burst, error)
 	if p.fail != nil && len(p.jobs) > 2 {
 		return trainer.Burst{}, p.fail
 	}
-	b, err := steps(20, 0)(j)
+	n := 20
+	if p.elapsed != nil && len(j.Shapes) > 0 {
+		n = min(n, j.Shapes[0].Steps)
+	}
+	b, err := steps(n, 0)(j)
+	if p.elapsed != nil && len(j.Shapes) > 0 {
+		b.Result.Elapsed = p.elapsed(j)
+	}
 	for i := range b.Summary.Steps {
 		p.does(j, &b.Summary.Steps[i].Step)
 	}
@@ -72,6 +82,7 @@ func TestCausesAreProven(t *testing.T) {
 		request       func(*Request)
 		does          func(trainer.Job, *trainer.Step)
 		ends          func(trainer.Job) trainer.Outcome
+		elapsed       func(trainer.Job) time.Duration
 		verdict       probe.ProofVerdict // empty: nothing tried
 		confidence    probe.Confidence
 		bursts        int // beyond those of the diagnosis
@@ -131,6 +142,14 @@ func TestCausesAreProven(t *testing.T) {
 					s.Traces = trainer.Some(3)
 				}
 			}},
+		{name: "restarts that cost", code: "config.reload-interval", verdict: probe.ProofHolds, confidence: probe.Proven, bursts: 2, before: 0.6, after: 0.25, changed: "8 steps a process instead of 2",
+			request: func(r *Request) { chosen(t, r, "reload-interval", "2") }, does: func(_ trainer.Job, s *trainer.Step) { s.Seconds, s.DataSeconds = 0.1, 0 },
+			elapsed: func(j trainer.Job) time.Duration {
+				if n := j.Shapes[0].Steps; n > 8 {
+					return time.Minute // of the probe
+				}
+				return map[int]time.Duration{2: 1200 * time.Millisecond, 8: 2 * time.Second}[j.Shapes[0].Steps]
+			}},
 		{name: "out of memory", code: "burst.outcome", verdict: probe.ProofHolds, confidence: probe.Proven, bursts: 0, before: 1, after: 0, changed: "--grad-checkpoint false → true",
 			does: nothing, ends: func(j trainer.Job) trainer.Outcome {
 				if !j.Config.Plan.Checkpointing {
@@ -154,7 +173,7 @@ func TestCausesAreProven(t *testing.T) {
 			if tc.request != nil {
 				tc.request(&r)
 			}
-			p := &patient{does: tc.does, ends: tc.ends}
+			p := &patient{does: tc.does, ends: tc.ends, elapsed: tc.elapsed}
 			r.Bursts = p
 			got, err := Run(t.Context(), r)
 			if err != nil {
