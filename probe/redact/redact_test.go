@@ -103,13 +103,14 @@ answer was [text]; single
 func FuzzText(f *testing.F) {
 	f.Add("/Users/jane/x token=hf_abcdefgh12 ", "jane")
 	f.Add("PROJECT: 'a' -----BEGIN PRIVATE KEY-----", "\xff\xfe")
+	strict, learned := jane(), jane()
 	f.Fuzz(func(t *testing.T, a, b string) {
 		const secret = "hf_Zq8sTq8sTq8s"
-		got := jane().Text(a + " " + secret + " /Users/jane/x " + b)
+		got := strict.Text(a + " " + secret + " /Users/jane/x " + b)
 		if strings.Contains(got, secret) || strings.Contains(got, "/Users/jane/") {
 			t.Fatalf("%q", got)
 		}
-		r := jane()
+		r := learned
 		if err := r.Learn(strings.NewReader(a+"\n"+b), a, b); err != nil {
 			t.Fatal(err)
 		}
