@@ -41,7 +41,7 @@ does, and says what became of the symptom. Without --model and --data it looks a
 
 --tune goes on to search for the best stable configuration, --train goes on to
 train with it as well.`),
-		Example: "  mlxdyno doctor --model ./Llama-3.2-1B --data ./my-data\n  mlxdyno doctor --quick",
+		Example: "  mlxdyno doctor --model ./Llama-3.2-1B --data ./my-data\n  mlxdyno doctor --quick\n  mlxdyno doctor --quick --snapshot-out machine.json\n  mlxdyno doctor --quick --bundle mlxdyno.zip",
 		Args:    cobra.NoArgs,
 	}
 	knobs := addKnobFlags(cmd)
