@@ -275,6 +275,19 @@ func timed(b *trainer.Burst, seconds func(positions float64) float64) {
 // causeCases are of causes that a burst can take away.
 var causeCases = []testCase{
 	{"recomputed for nothing", "config.checkpoint-needless", healthyLinux, func(in *Input) { settle(in, "grad-checkpoint", "true"); estimated(in) }, probe.Warn, "--grad-checkpoint=false", "could be kept"},
+	{"a cache for no step", "memory.cache-too-small", healthyMac, func(in *Input) { settle(in, "cache-limit", "1MB") }, probe.Warn, "--cache-limit 100MB", "anew"},
+	{"no cache", "memory.cache-too-small", healthyMac, func(in *Input) { settle(in, "cache-limit", "0") }, probe.Warn, "tune", "0 B"},
+	{"a cache for a step", "memory.cache-too-small", healthyMac, func(in *Input) { settle(in, "cache-limit", "30MB") }, probe.Pass, "", ""},
+	{"no cache on a cpu", "memory.cache-too-small", healthyLinux, func(in *Input) { settle(in, "cache-limit", "0") }, "", "", ""},
+	{"automatic, with a high mode", "power.mode", healthyMac, func(in *Input) {
+		in.Snapshot.Host.PowerMode = probe.Known(probe.PowerNormal, "pmset -g powermode")
+	}, probe.Info, "sudo pmset -a powermode 2", "automatic"},
+	{"automatic, without a high mode", "power.mode", healthyMac, func(in *Input) {
+		in.Snapshot.Host.PowerMode = probe.Known(probe.PowerNormal, "pmset -g lowpowermode")
+	}, probe.Pass, "", ""},
+	{"high", "power.mode", healthyMac, func(in *Input) {
+		in.Snapshot.Host.PowerMode = probe.Known(probe.PowerHigh, "pmset -g powermode")
+	}, probe.Pass, "", ""},
 	{"recomputed for want of memory", "config.checkpoint-needless", healthyLinux, func(in *Input) {
 		settle(in, "grad-checkpoint", "true")
 		in.Widest = trainer.Shape{Batch: 4, Width: 2049}

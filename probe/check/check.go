@@ -82,7 +82,7 @@ var registry = []Check{
 	crashPanic, crashJetsam, crashOOM, crashGPU, crashLastRun,
 	gpuResources, powerMode, powerThermal, diskSpace, diskWrites,
 	configCheckpointDropout, burstOutcome, configCheckpointNeedless, configMatmul, configLoRAWiring, configWeightsLoaded, modelUpcast,
-	burstCeiling, burstSwapping, burstTraces, burstHandles, burstLeak, burstCache, burstFootprint, burstFootprintGap,
+	burstCeiling, burstSwapping, burstTraces, burstHandles, burstLeak, burstCache, memoryCacheSmall, burstFootprint, burstFootprintGap,
 	burstDrift, burstDataWait, burstFixedCost, configReload, compileShapes,
 }
 
