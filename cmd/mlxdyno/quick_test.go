@@ -2,12 +2,17 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mlxdyno/mlxdyno/probe/diagnose"
 )
 
 // quick runs doctor --quick, with a home of its own unless it is given one.
@@ -90,6 +95,32 @@ func BenchmarkDoctorQuick(b *testing.B) {
 			slices.Sort(took)
 			b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "ms-median")
 			b.ReportMetric(float64(took[len(took)*95/100].Microseconds())/1000, "ms-p95")
+		})
+	}
+}
+
+// TestRecordedMacs diagnoses Macs from their snapshots, on whatever system this
+// is: what is wrong with each, worst first, and nothing else.
+func TestRecordedMacs(t *testing.T) {
+	for name, want := range map[string][]string{
+		"mac-m1-16gb-pressure": {"warn memory.swap", "warn memory.pressure", "warn crash.kernel-panic", "warn crash.jetsam", "warn power.mode", "warn power.thermal", "info memory.others"},
+		"mac-m3-ultra-96gb":    {},
+		"mac-m4-max-128gb-wired": {"fail mlx.version-minimum", "warn memory.wired-limit", "warn gpu.resources", "warn power.thermal", "info memory.others", "info power.mode",
+			"skipped mlx.known-leaks"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := quick(t, t.TempDir(), "--snapshot", filepath.Join("..", "..", "probe", "testdata", "snapshots", name+".json"))
+			var r diagnose.Report
+			if err := json.Unmarshal(out, &r); err != nil {
+				t.Fatal(err)
+			}
+			got := []string{}
+			for _, f := range r.Findings {
+				got = append(got, string(f.Severity)+" "+f.Code)
+			}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("findings (-want +got):\n%s", d)
+			}
 		})
 	}
 }

@@ -307,7 +307,7 @@ func TestChecks(t *testing.T) {
 		{"many shapes", "compile.shapes", mac, func(in *Input) { in.Snapshot.Data.Lengths.Shapes = 60 }, probe.Warn, "--reload-interval", "60"},
 		{"many shapes, not compiled", "compile.shapes", linux, func(in *Input) { in.Snapshot.Data.Lengths.Shapes = 60 }, "", "", ""},
 	}
-	triggered, spared := map[string]bool{}, map[string]bool{}
+	triggered, spared, experiments := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, c := range slices.Concat(cases, growthCases, causeCases, crashCases) {
 		t.Run(c.code+"/"+c.name, func(t *testing.T) {
 			in := c.from()
@@ -335,6 +335,13 @@ func TestChecks(t *testing.T) {
 			if strings.Contains(fixes, "--grad-checkpoint=true") && !strings.Contains(fixes, "--dropout 0 ") && in.config().Quality.Dropout > 0 {
 				t.Errorf("a fix makes gradients wrong: %s", fixes)
 			}
+			if e, ok := ExperimentFor(f, in); ok {
+				experiments[c.code] = true
+				if with, err := e.Apply(in.config()); err != nil || e.Symptom == "" || e.Measure == nil || e.Changed(in.config()) == "" ||
+					e.After == nil && e.Steps[0] == 0 && with.Key() == in.config().Key() {
+					t.Errorf("an experiment that changes nothing or measures nothing (%v): %+v", err, e)
+				}
+			}
 			if !strings.Contains(fixes, c.fix) || !strings.Contains(string(text), c.says) {
 				t.Errorf("want a fix with %q and the words %q: %s", c.fix, c.says, text)
 			}
@@ -348,6 +355,11 @@ func TestChecks(t *testing.T) {
 	for _, in := range []Input{healthyLinux(), healthyMac()} {
 		for _, f := range Run(in) {
 			spared[f.Code] = spared[f.Code] || f.Severity == probe.Pass
+		}
+	}
+	for _, s := range Stories() {
+		if s.Provable != experiments[s.Code] {
+			t.Errorf("%s can be proven: %v; a case has an experiment: %v", s.Code, s.Provable, experiments[s.Code])
 		}
 	}
 	for _, code := range Codes() {

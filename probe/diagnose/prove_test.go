@@ -114,6 +114,14 @@ func TestCausesAreProven(t *testing.T) {
 					s.Seconds = 0.14
 				}
 			}},
+		{name: "a cache for no step", code: "memory.cache-too-small", verdict: probe.ProofHolds, confidence: probe.Proven, bursts: 4, before: 0.2, after: 0.1, changed: "--cache-limit 1.00 MB → 100 MB",
+			request: func(r *Request) { r.Snapshot.Install.Backend = "cuda"; chosen(t, r, "cache-limit", "1MB") },
+			does: func(j trainer.Job, s *trainer.Step) {
+				s.Seconds = 0.1
+				if j.Config.Plan.CacheLimit.Bytes == 1e6 {
+					s.Seconds = 0.2
+				}
+			}},
 		{name: "packed weights", code: "config.matmul", verdict: probe.ProofHolds, confidence: probe.Proven, bursts: 4, before: 0.2, after: 0.1,
 			request: func(r *Request) { chosen(t, r, "quantize", "4", "matmul", "quantized") },
 			does: func(j trainer.Job, s *trainer.Step) {
