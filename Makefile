@@ -15,7 +15,7 @@ PURE  = $(shell go list ./... | grep -v -E '/(cmd|mlxbind|trainer/(native|mlxlm|
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 .PHONY: build
 build: ## build bin/mlxdyno
@@ -96,6 +96,10 @@ bench-step: setup ## steps of our trainer and of mlx-lm's, in turns, same BLAS a
 .PHONY: bench-quick
 bench-quick: setup ## doctor --quick, as a process of its own: median below 200 ms
 	$(GO) test -run '^$$' -bench '^BenchmarkDoctorQuick$$' -benchtime 50x ./cmd/mlxdyno
+
+.PHONY: bench-instrument
+bench-instrument: setup ## what it costs to say every step: steps that do and steps that do not, in turns
+	$(GO) test -run '^$$' -bench Instrumentation -benchtime 100x -timeout 20m ./trainer/native
 
 .PHONY: shim-matrix
 shim-matrix: ## compile the binding against every MLX on the package index that it supports

@@ -140,7 +140,7 @@ func howSure(f *run.Profile) string {
 	}
 	var parts []string
 	if f.ModelledSeconds > 0 && f.Seconds > 0 {
-		parts = append(parts, percent(f.ModelledSeconds/f.Seconds)+" of the time is modelled: measured as a whole, and shared out within it by a model of cost")
+		parts = append(parts, percent(f.ModelledSeconds/f.Seconds)+" of the time is modelled: measured as a whole, and shared out within it by what each operation takes alone, or by a model of cost")
 	}
 	if f.ModelledPeakBytes > 0 {
 		parts = append(parts, trainer.FormatBytes(f.ModelledPeakBytes)+" of the memory are computed from shapes")

@@ -127,14 +127,14 @@ type Span struct {
 	Calls    int64      `json:"calls"`
 	GFLOP    Opt[Float] `json:"gflop,omitzero"` // counted from shapes
 	Bytes    Opt[int64] `json:"bytes,omitzero"` // that it writes
-	Modelled bool       `json:"modelled"`       // Seconds are its share of a measured piece, by a model of cost
+	Modelled bool       `json:"modelled"`       // Seconds are its share of a measured piece
 }
 
 // Held is memory that was held when a profile's steps were at their peak. Helds
 // add up to that peak.
 type Held struct {
 	// Path is outermost first: the kind (weights, adapters, optimizer,
-	// activations, loss, temporary), then block and layer as in Span.
+	// activations, gradients, loss, temporary), then block and layer as in Span.
 	Path     []string `json:"path"`
 	Bytes    int64    `json:"bytes"`
 	Modelled bool     `json:"modelled"` // shared out or computed from shapes, not read off

@@ -71,7 +71,7 @@ var Knobs = []Knob{
 	automatic("packing", "Lay the rows of a batch end to end, which leaves no padding; auto does where steps are not compiled", func(c *Config) *string { return &c.Plan.Packing }, PackingOn, PackingOff),
 	integer("max-shapes", "", "shapes", "Batch shapes that rows grouped by length may make, each of which a compiled step is traced for; 0 for any number", func(c *Config) *int { return (*int)(&c.Plan.MaxShapes) }),
 	limit("memory-limit", "", "MLX's memory limit, a guideline above which it waits and drops its cache", func(c *Config) *Limit { return &c.Plan.MemoryLimit }),
-	limit("cache-limit", "", "Freed memory that MLX may keep; default clears it every step, as mlx-lm does, but for the native engine on a CPU", func(c *Config) *Limit { return &c.Plan.CacheLimit }),
+	limit("cache-limit", "", "Freed memory that MLX may keep; by default mlx-lm clears it every step, and ours keeps a thirty-second of a GPU's memory, 4 GiB at most", func(c *Config) *Limit { return &c.Plan.CacheLimit }),
 	limit("wired-limit", "", "Memory that macOS must not page out; default is mlx-lm's choice", func(c *Config) *Limit { return &c.Plan.WiredLimit }),
 	integer("iters", "iters", "steps", "Training steps, each one batch", func(c *Config) *int { return &c.Schedule.Steps }),
 	integer("steps-per-eval", "steps_per_eval", "steps", "Steps between validations", func(c *Config) *int { return &c.Schedule.EvalEvery }),

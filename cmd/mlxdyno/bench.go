@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/mlxdyno/mlxdyno/mlxbind/install"
 	"github.com/mlxdyno/mlxdyno/report"
@@ -18,16 +22,16 @@ import (
 
 // benchOptions are what a comparison of engines is made of.
 type benchOptions struct {
-	shape   demo.Shape
-	bits    []int
-	batch   int
-	length  int
-	rank    int
-	steps   int
-	rounds  int
-	warmup  int
-	engines []string
-	sets    []string
+	suite    string
+	real     bool
+	one      benchCase
+	bits     []int
+	engines  []string
+	variants []string
+	sets     []string
+	bench.Options
+	steps    int
+	deadline time.Duration
 }
 
 // benchCommand compares engines on random weights of a given shape, which is
@@ -40,37 +44,51 @@ func (a *app) benchCommand() *cobra.Command {
 		Long: strings.TrimSpace(`
 Makes a model with random weights and trains it with each engine in turns, every
 time in a process of its own, on batches of one exact shape. Reports tokens per
-second, peak memory and the last loss, with the ratio and its interval.`),
-		Example: "  mlxdyno bench\n  mlxdyno bench --bits 4 --batch-size 1 --length 512 --rank 64",
-		Hidden:  true,
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.bench(cmd.Context(), o) },
+second, peak memory and the last loss, with the ratio to the last engine and its
+interval. A suite is a list of cases: ` + strings.Join(slices.Sorted(maps.Keys(benchSuites)), ", ") + `.`),
+		Example: "  mlxdyno bench\n  mlxdyno bench --bits 4 --batch-size 1 --length 512 --rank 64\n" +
+			"  mlxdyno bench --suite 8b --deadline 8m --variant step-by=whole",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(cmd *cobra.Command, _ []string) error { return a.bench(cmd.Context(), o) },
 	}
-	f := cmd.Flags()
+	f, c := cmd.Flags(), &o.one
 	f.SortFlags = false
-	f.StringVar(&o.shape.Arch, "arch", "llama", "architecture")
-	f.IntVar(&o.shape.Hidden, "hidden", 512, "width of the model")
-	f.IntVar(&o.shape.Intermediate, "intermediate", 1408, "width of the MLP")
-	f.IntVar(&o.shape.Layers, "layers", 8, "blocks")
-	f.IntVar(&o.shape.Heads, "heads", 8, "query heads")
-	f.IntVar(&o.shape.KVHeads, "kv-heads", 4, "key and value heads")
-	f.IntVar(&o.shape.Vocab, "vocab", 8192, "vocabulary")
-	f.StringVar(&o.shape.DType, "dtype", "float32", "float32, bfloat16 or float16")
+	f.StringVar(&o.suite, "suite", "", "cases to run instead of the one described by flags")
+	f.BoolVar(&o.real, "real", false, "the demo's model on its text: tokens that are no padding, and the validation loss that --steps lead to")
+	f.StringVar(&c.shape.Arch, "arch", "llama", "architecture")
+	f.IntVar(&c.shape.Hidden, "hidden", 512, "width of the model")
+	f.IntVar(&c.shape.Intermediate, "intermediate", 1408, "width of the MLP")
+	f.IntVar(&c.shape.Layers, "layers", 8, "blocks")
+	f.IntVar(&c.shape.Heads, "heads", 8, "query heads")
+	f.IntVar(&c.shape.KVHeads, "kv-heads", 4, "key and value heads")
+	f.IntVar(&c.shape.Vocab, "vocab", 8192, "vocabulary")
+	f.StringVar(&c.shape.DType, "dtype", "float32", "float32, bfloat16 or float16")
 	f.IntSliceVar(&o.bits, "bits", []int{0, 4}, "bits of the base, a case each; 0 is not quantized")
-	f.IntVar(&o.batch, "batch-size", 2, "rows of a batch")
-	f.IntVar(&o.length, "length", 64, "predicted tokens of a row")
-	f.IntVar(&o.rank, "rank", 8, "rank of the adapters")
+	f.IntVar(&c.batch, "batch-size", 2, "rows of a batch")
+	f.IntVar(&c.length, "length", 64, "predicted tokens of a row")
+	f.IntVar(&c.rank, "rank", 8, "rank of the adapters")
 	f.IntVar(&o.steps, "steps", 10, "measured steps of a process")
-	f.IntVar(&o.warmup, "warmup", 3, "steps before, which do not count")
-	f.IntVar(&o.rounds, "rounds", 5, "rounds of A B B A")
-	f.StringSliceVar(&o.engines, "engines", []string{trainer.EngineNative, trainer.EngineMLXLM}, "the two to compare")
-	f.StringArrayVar(&o.sets, "set", nil, "set a knob for both, as `KNOB=VALUE`; may be repeated")
+	f.IntVar(&o.Warmup, "warmup", 3, "steps before, which do not count")
+	f.IntVar(&o.Rounds, "rounds", 5, "rounds, forth and back")
+	f.StringSliceVar(&o.engines, "engines", []string{trainer.EngineNative, trainer.EngineMLXLM}, "those to compare; ratios are to the last")
+	f.StringArrayVar(&o.variants, "variant", nil, "our own engine once more, with other knobs: `KNOB=VALUE[,KNOB=VALUE]`; may be repeated")
+	f.StringArrayVar(&o.sets, "set", nil, "set a knob for all, as `KNOB=VALUE`; may be repeated")
+	f.DurationVar(&o.deadline, "deadline", 0, "end after this long with the cases that are done; 0 is never")
 	return cmd
 }
 
 func (a *app) bench(ctx context.Context, o benchOptions) error {
-	if len(o.engines) != 2 {
-		return usagef("--engines: name two, as in native,mlx-lm")
+	cases, ok := benchSuites[o.suite]
+	switch {
+	case o.suite == "":
+		for _, bits := range o.bits {
+			c := o.one
+			c.shape.Bits = bits
+			cases = append(cases, c)
+		}
+	case !ok:
+		return usagef("--suite %s: it is none of %s", o.suite, strings.Join(slices.Sorted(maps.Keys(benchSuites)), ", "))
 	}
 	home, err := install.Home()
 	if err != nil {
@@ -81,62 +99,87 @@ func (a *app) bench(ctx context.Context, o benchOptions) error {
 		return err
 	}
 	doc := report.BenchDocument{Schema: report.BenchSchema, Versions: env.Versions, Device: env.Device}
-	for _, bits := range o.bits {
-		row, err := a.benchCase(ctx, env, o, bits)
+	if o.deadline > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.deadline)
+		defer cancel()
+	}
+	if o.real {
+		cases = nil
+		row, err := a.benchReal(ctx, env, o)
 		if err != nil {
 			return err
+		}
+		doc.Rows = append(doc.Rows, row)
+	}
+	for _, c := range cases {
+		row := report.BenchRow{Case: c.String()}
+		row.Sides, err = a.benchCase(ctx, env, o, c)
+		switch {
+		case errors.Is(ctx.Err(), context.DeadlineExceeded):
+			row.Left = fmt.Sprintf("%s were over", o.deadline)
+		case err != nil && (len(cases) == 1 || ctx.Err() != nil):
+			return err
+		case err != nil:
+			row.Left = err.Error()
 		}
 		doc.Rows = append(doc.Rows, row)
 	}
 	return a.print(doc, func() error { return report.Bench(a.stdout, doc, a.style()) })
 }
 
-func (a *app) benchCase(ctx context.Context, env install.Env, o benchOptions, bits int) (report.BenchRow, error) {
-	row := report.BenchRow{Case: fmt.Sprintf("%s %s %d×%d, %d × %d, rank %d", o.shape.Arch, o.shape.DType, o.shape.Hidden, o.shape.Layers, o.batch, o.length, o.rank)}
-	if bits > 0 {
-		row.Case += fmt.Sprintf(", %d bits", bits)
-	}
-	shape := o.shape
-	shape.Bits = bits
+func (a *app) benchCase(ctx context.Context, env install.Env, o benchOptions, c benchCase) ([]bench.Side, error) {
 	dir := filepath.Join(env.Home, "bench")
 	model, err := demo.MakeModel(ctx, demo.Options{Dir: filepath.Join(dir, "models"), Python: env.Python, Environ: env.Environ(),
-		Progress: func(stage, detail string) { a.progress("%s %s", stage, detail) }}, shape)
+		Progress: func(stage, detail string) { a.progress("%s %s", stage, detail) }}, c.shape)
 	if err != nil {
-		return row, err
+		return nil, err
 	}
 	text, err := benchText(dir)
 	if err != nil {
-		return row, err
+		return nil, err
 	}
 	set, err := data.Prepare(ctx, data.Options{Python: env.Python, Environ: env.Environ(), Versions: env.Versions, CacheDir: filepath.Join(dir, "tokens")},
 		data.Spec{Path: text, Model: model})
 	if err != nil {
-		return row, err
+		return nil, err
 	}
-	settings := trainer.NewSettings()
-	c := &settings.Config
-	c.Model.Path, c.Data.Path = model, text
-	c.Plan.Batch, c.Quality.Rank, c.Data.MaxSeqLength = o.batch, o.rank, o.length+1
-	for _, set := range o.sets { // for both
-		name, value, _ := strings.Cut(set, "=")
-		if err := settings.Set(name, value, trainer.FromFlag); err != nil {
-			return row, usagef("--set %v", err)
+	job := trainer.Job{Tokens: set.Tokens(), Mode: trainer.Normal, Shapes: []trainer.Shape{{Batch: c.batch, Width: c.length + 1, Steps: o.Warmup + o.steps}}}
+	contestant := func(name, engine string, sets []string) (bench.Contestant, error) {
+		settings := trainer.NewSettings()
+		s := &settings.Config
+		s.Model.Path, s.Data.Path, s.Engine = model, text, engine
+		s.Plan.Batch, s.Quality.Rank, s.Data.MaxSeqLength = c.batch, c.rank, c.length+1
+		s.Quality.Layers = -1
+		for _, set := range sets {
+			name, value, _ := strings.Cut(set, "=")
+			if err := settings.Set(name, value, trainer.FromFlag); err != nil {
+				return bench.Contestant{}, usagef("%s: %v", set, err)
+			}
+		}
+		e, err := engineFor(engine, env)
+		j := job
+		j.Config = *s
+		return bench.Contestant{Name: name, Engine: e, Job: j}, err
+	}
+	var all []bench.Contestant
+	add := func(name, engine string, more ...string) error {
+		one, err := contestant(name, engine, slices.Concat(o.sets, more))
+		all = append(all, one)
+		return err
+	}
+	for _, v := range o.variants {
+		if err := add(trainer.EngineNative+" "+v, trainer.EngineNative, strings.Split(v, ",")...); err != nil {
+			return nil, err
 		}
 	}
-	job := trainer.Job{Tokens: set.Tokens(), Mode: trainer.Normal, Shapes: []trainer.Shape{{Batch: o.batch, Width: o.length + 1, Steps: o.warmup + o.steps}}}
-	var sides []bench.Contestant
 	for _, name := range o.engines {
-		e, err := engineFor(name, env)
-		if err != nil {
-			return row, err
+		if err := add(name, name); err != nil {
+			return nil, err
 		}
-		job.Config = *c
-		job.Config.Engine = name
-		sides = append(sides, bench.Contestant{Name: name, Engine: e, Job: job})
 	}
-	row.Comparison, err = bench.Compare(ctx, sides[0], sides[1], bench.Options{Rounds: o.rounds, Warmup: o.warmup,
-		Progress: func(round, of int, name string) { a.progress("%s: round %d of %d, %s", row.Case, round, of, name) }})
-	return row, err
+	o.Progress = func(round, of int, name string) { a.progress("%s: round %d of %d, %s", c, round, of, name) }
+	return bench.Compare(ctx, all, o.Options)
 }
 
 // benchText writes rows to fill batches with; what they say does not matter.

@@ -14,12 +14,13 @@ import (
 	"github.com/mlxdyno/mlxdyno/mlxbind/install"
 	"github.com/mlxdyno/mlxdyno/report"
 	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/native"
 	"github.com/mlxdyno/mlxdyno/trainer/run"
 	"github.com/spf13/cobra"
 )
 
-// refuseProfile refuses --profile with an engine that records none, before
-// anything is read or searched for.
+// refuseProfile refuses --profile with an engine that records none, or none of
+// this configuration, before anything is read or searched for.
 func refuseProfile(ctx context.Context, c trainer.Config, t *trainingFlags) error {
 	if t.profile == 0 {
 		return nil
@@ -33,6 +34,9 @@ func refuseProfile(ctx context.Context, c trainer.Config, t *trainingFlags) erro
 		return err == nil && caps.Profile
 	}
 	if can(c.Engine) {
+		if why, fix := native.RefusesProfile(c); c.Engine == native.Name && why != "" {
+			return &userError{Code: "usage", Message: "--profile: " + why, Hint: fix + ", or leave --profile out", Status: statusOurs}
+		}
 		return nil
 	}
 	hint := "leave --profile out: no engine of this build records profiles"

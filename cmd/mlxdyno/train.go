@@ -322,6 +322,9 @@ func (a *app) resume(ctx context.Context, name string, flags trainer.Settings, t
 			return nil, err
 		}
 	}
+	if err := refuseProfile(ctx, settings.Config, t); err != nil {
+		return nil, err
+	}
 	s, err := a.open(ctx, settings)
 	if err != nil {
 		return nil, err

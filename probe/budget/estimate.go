@@ -73,7 +73,7 @@ func cacheLine(limit trainer.Limit) Line {
 	if limit.IsSet {
 		return Line{Name: Cache, Estimated: trainer.Some(limit.Bytes), Note: "at most the cache limit"}
 	}
-	return Line{Name: Cache, Note: "freed buffers kept for reuse; emptied after every step by default"}
+	return Line{Name: Cache, Note: "freed buffers kept for reuse, as many as the engine allows"}
 }
 
 type estimate struct {

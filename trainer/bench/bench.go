@@ -1,9 +1,10 @@
-// Package bench compares engines on the same steps, side by side.
+// Package bench compares engines, or forms of one, on the same steps, side by
+// side.
 //
 // A figure of speed means little by itself: machines are shared, warm up and
 // throttle. So contestants run in turns, forth and back (A B B A), each in a
-// process of its own, and what is reported is their ratio within a round with
-// the interval over rounds. A slow minute hits both.
+// process of its own, and what is reported is the ratio of each to the last one
+// within a round, with the interval over rounds. A slow minute hits all.
 package bench
 
 import (
@@ -25,6 +26,8 @@ type Contestant struct {
 	Name   string
 	Engine trainer.Engine
 	Job    trainer.Job
+	// Ready is called before every process and may change its job; it may be nil.
+	Ready func(*trainer.Job) error
 }
 
 // Options of Compare.
@@ -37,7 +40,8 @@ type Options struct {
 
 // Run is what one process measured after its warm-up.
 type Run struct {
-	TokensPerSecond float64 `json:"tokens_per_second"` // of all positions, padding too, over step and data time
+	TokensPerSecond float64 `json:"tokens_per_second"` // useful ones: padding does not count; over step and data time
+	PaddingShare    float64 `json:"padding_share"`     // of all positions that went through
 	StepSeconds     float64 `json:"step_seconds"`      // mean
 	PeakBytes       int64   `json:"peak_bytes"`
 	Loss            float64 `json:"loss"` // of the last step
@@ -50,64 +54,89 @@ type Side struct {
 	PeakBytes       int64   `json:"peak_bytes"`        // highest
 	Loss            float64 `json:"loss"`              // of the last step, in its last process
 	Runs            []Run   `json:"runs"`
+
+	// ValidationLoss is that of what its last process has trained, where all
+	// contestants are judged by one and the same evaluation.
+	ValidationLoss trainer.Opt[float64] `json:"validation_loss,omitzero"`
+	Ratio          *Ratio               `json:"ratio,omitempty"` // to the last contestant, which has none
 }
 
-// Ratio is how many times as fast the first is as the second.
+// Ratio is how many times as fast a contestant is as the last one.
 type Ratio struct {
-	Speed  float64 `json:"speed"` // geometric mean over rounds
-	Low    float64 `json:"low"`   // 95 % interval, by Student's t over the logarithms of the rounds
-	High   float64 `json:"high"`
-	Peak   float64 `json:"peak"` // of the first's peak memory to the second's
-	Rounds int     `json:"rounds"`
+	Speed  float64              `json:"speed"`         // geometric mean over rounds
+	Low    trainer.Opt[float64] `json:"low,omitzero"`  // 95 % interval, by Student's t over the logarithms of the rounds;
+	High   trainer.Opt[float64] `json:"high,omitzero"` // unknown after a single one
+	Peak   float64              `json:"peak"`          // of its peak memory to the last contestant's
+	Rounds int                  `json:"rounds"`
 }
 
-// Comparison is the result.
-type Comparison struct {
-	A     Side  `json:"a"`
-	B     Side  `json:"b"`
-	Ratio Ratio `json:"ratio"`
-}
-
-// Compare runs both contestants. A process that does not finish is an error.
-func Compare(ctx context.Context, a, b Contestant, o Options) (Comparison, error) {
-	c := Comparison{A: Side{Name: a.Name}, B: Side{Name: b.Name}}
-	if o.Rounds < 2 {
-		return c, errors.New("compare engines: an interval needs 2 rounds or more")
+// Compare runs all contestants, the last of which the others are held against. A
+// process that does not finish is an error.
+func Compare(ctx context.Context, all []Contestant, o Options) ([]Side, error) {
+	if o.Rounds < 1 || len(all) == 0 {
+		return nil, errors.New("compare engines: there is no round to run")
 	}
-	var logs []float64
+	sides := make([]Side, len(all))
+	order := make([]int, 0, 2*len(all))
+	for i, c := range all {
+		sides[i].Name = c.Name
+		order = append(order, i)
+	}
+	back := slices.Clone(order)
+	slices.Reverse(back)
+	order = append(order, back...)
+	logs := make([][]float64, len(all)) // of ratios, by round
 	for round := range o.Rounds {
-		var seconds [2]float64
-		for _, side := range []int{0, 1, 1, 0} {
-			who, into := a, &c.A
-			if side == 1 {
-				who, into = b, &c.B
-			}
+		seconds := make([]float64, len(all)) // a token
+		for _, i := range order {
 			if o.Progress != nil {
-				o.Progress(round+1, o.Rounds, who.Name)
+				o.Progress(round+1, o.Rounds, all[i].Name)
 			}
-			r, err := measure(ctx, who, o.Warmup)
+			r, err := measure(ctx, all[i], o.Warmup)
 			if err != nil {
-				return c, fmt.Errorf("compare engines: %s: %w", who.Name, err)
+				return nil, fmt.Errorf("compare engines: %s: %w", all[i].Name, err)
 			}
-			into.Runs = append(into.Runs, r)
-			into.PeakBytes = max(into.PeakBytes, r.PeakBytes)
-			into.Loss = r.Loss
-			seconds[side] += 1 / r.TokensPerSecond
+			s := &sides[i]
+			s.Runs = append(s.Runs, r)
+			s.PeakBytes = max(s.PeakBytes, r.PeakBytes)
+			s.Loss = r.Loss
+			seconds[i] += 1 / r.TokensPerSecond
 		}
-		logs = append(logs, math.Log(seconds[1]/seconds[0]))
+		peer := seconds[len(seconds)-1]
+		for i := range logs {
+			logs[i] = append(logs[i], math.Log(peer/seconds[i]))
+		}
 	}
-	c.A.TokensPerSecond, c.B.TokensPerSecond = c.A.median(), c.B.median()
-	c.Ratio = ratioOf(logs)
-	c.Ratio.Peak = float64(c.A.PeakBytes) / float64(c.B.PeakBytes)
-	return c, nil
+	peer := len(all) - 1
+	for i := range sides {
+		sides[i].TokensPerSecond = sides[i].median()
+		if i != peer {
+			r := ratioOf(logs[i])
+			r.Peak = float64(sides[i].PeakBytes) / float64(sides[peer].PeakBytes)
+			sides[i].Ratio = &r
+		}
+	}
+	return sides, nil
 }
 
 // ratioOf sums up the logarithms of the rounds' ratios.
 func ratioOf(logs []float64) Ratio {
 	n := float64(len(logs))
-	mean, deviation := stat.MeanStdDev(logs, nil)
-	half := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: n - 1}.Quantile(0.975) * deviation / math.Sqrt(n)
-	return Ratio{Speed: math.Exp(mean), Low: math.Exp(mean - half), High: math.Exp(mean + half), Rounds: len(logs)}
+	r := Ratio{Speed: math.Exp(stat.Mean(logs, nil)), Rounds: len(logs)}
+	if len(logs) > 1 {
+		mean, deviation := stat.MeanStdDev(logs, nil)
+		half := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: n - 1}.Quantile(0.975) * deviation / math.Sqrt(n)
+		r.Low, r.High = trainer.Some(math.Exp(mean-half)), trainer.Some(math.Exp(mean+half))
+	}
+	return r
+}
+
+// PaddingShare is that of the last process.
+func (s Side) PaddingShare() float64 {
+	if len(s.Runs) == 0 {
+		return 0
+	}
+	return s.Runs[len(s.Runs)-1].PaddingShare
 }
 
 func (s Side) median() float64 {
@@ -121,6 +150,11 @@ func (s Side) median() float64 {
 
 // measure runs one process.
 func measure(ctx context.Context, c Contestant, warmup int) (Run, error) {
+	if c.Ready != nil {
+		if err := c.Ready(&c.Job); err != nil {
+			return Run{}, err
+		}
+	}
 	p, err := c.Engine.Process(c.Job)
 	if err != nil {
 		return Run{}, err
@@ -128,7 +162,7 @@ func measure(ctx context.Context, c Contestant, warmup int) (Run, error) {
 	var out Run
 	var steps int
 	var seconds float64
-	var positions int64
+	var tokens, positions int64
 	result, err := worker.Run(ctx, p, c.Job, worker.Options{}, func(e trainer.Event) error {
 		s, ok := e.Payload.(trainer.Step)
 		if !ok {
@@ -140,6 +174,7 @@ func measure(ctx context.Context, c Contestant, warmup int) (Run, error) {
 		out.Loss = float64(s.Loss)
 		if steps++; steps > warmup {
 			seconds += s.Seconds + s.DataSeconds
+			tokens += s.Tokens
 			positions += s.Shape.Positions()
 		}
 		return nil
@@ -151,10 +186,11 @@ func measure(ctx context.Context, c Contestant, warmup int) (Run, error) {
 		return Run{}, errors.New(result.Failure.Text)
 	case !result.Outcome.Good():
 		return Run{}, fmt.Errorf("its process %s", result.Outcome)
-	case steps <= warmup || seconds <= 0:
+	case steps <= warmup || seconds <= 0 || positions == 0:
 		return Run{}, fmt.Errorf("%d steps are no more than the %d of the warm-up", steps, warmup)
 	}
 	out.StepSeconds = seconds / float64(steps-warmup)
-	out.TokensPerSecond = float64(positions) / seconds
+	out.TokensPerSecond = float64(tokens) / seconds
+	out.PaddingShare = 1 - float64(tokens)/float64(positions)
 	return out, nil
 }

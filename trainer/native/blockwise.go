@@ -24,6 +24,8 @@ type blockwise struct {
 	ends   map[variant]*mlxbind.Function // of steps
 	layout string                        // for which they are, when they are kept for one alone
 	graphs map[string]bool               // layouts with numbers of targets so far, when compiled
+
+	watched *watched // nil in an ordinary training
 }
 
 func newBlockwise(l *learner) *blockwise {
@@ -110,7 +112,7 @@ func (p positions) layout() string { return fmt.Sprint(p.rows, p.width, p.length
 
 // settle has arrays computed, now or as soon as may be.
 func (b *blockwise) settle(s *mlxbind.Scope, arrays ...mlxbind.Array) {
-	if b.l.options.async {
+	if b.l.options.async && b.watched == nil {
 		s.AsyncEval(arrays...)
 		return
 	}
@@ -147,6 +149,7 @@ func (b *blockwise) forget() {
 	}
 	clear(b.tapes)
 	clear(b.joints)
+	b.watched.forget()
 }
 
 // passed is a block after its forward pass.
@@ -169,8 +172,11 @@ func (b *blockwise) keep(block int) tape.Keep {
 func (b *blockwise) run(c *mlxbind.Scope, p positions, keys []mlxbind.Array, learns bool) (sum mlxbind.Array, gradients []mlxbind.Array) {
 	b.turnTo(p)
 	m, s := b.l.model, b.l.s
-	h := m.Embed(c, c.Int32s(p.inputs, p.rows, p.width))
+	tokens := c.Int32s(p.inputs, p.rows, p.width)
+	b.watched.embedding(c, tokens)
+	h := m.Embed(c, tokens)
 	b.settle(c, h)
+	b.watched.embedded()
 	done := make([]passed, len(b.blocks))
 	for i, block := range b.blocks {
 		first, end := m.AdaptersOf(i)
@@ -187,7 +193,7 @@ func (b *blockwise) run(c *mlxbind.Scope, p positions, keys []mlxbind.Array, lea
 				wrt = append(wrt, 1+len(block.Frozen)+k)
 			}
 		}
-		o := tape.Options{Keep: b.keep(i), Compiled: b.l.options.compile}
+		o := tape.Options{Keep: b.keep(i), Compiled: b.l.options.compile, Open: b.watched != nil}
 		for k := 1; k <= len(block.Frozen)+end-first; k++ {
 			o.Parameters = append(o.Parameters, k)
 		}
@@ -200,7 +206,9 @@ func (b *blockwise) run(c *mlxbind.Scope, p positions, keys []mlxbind.Array, lea
 				return
 			}
 			b.tapes[name] = t
+			b.watched.traced(i)
 		}
+		b.watched.forward(c, i, t, in)
 		out, kept := t.Run(c, in...)
 		if len(out) != 1 {
 			return
@@ -210,6 +218,7 @@ func (b *blockwise) run(c *mlxbind.Scope, p positions, keys []mlxbind.Array, lea
 			c.Free(h)
 		}
 		h = out[0]
+		b.watched.done()
 		done[i] = passed{t, in, kept}
 	}
 	sum, hat := b.loss(c, p, h, learns)
@@ -220,6 +229,7 @@ func (b *blockwise) run(c *mlxbind.Scope, p positions, keys []mlxbind.Array, lea
 	gradients = make([]mlxbind.Array, len(b.l.adapters))
 	for i := len(b.blocks) - 1; i >= b.first; i-- {
 		d := done[i]
+		b.watched.backward(c, i, d, hat)
 		out := d.t.Back(c, d.in, d.kept, []mlxbind.Array{hat})
 		b.settle(c, out...)
 		c.Free(d.kept...)
@@ -227,6 +237,7 @@ func (b *blockwise) run(c *mlxbind.Scope, p positions, keys []mlxbind.Array, lea
 		if d.t.Reads(0) {
 			c.Free(d.in[0])
 		}
+		b.watched.done()
 		if i > b.first {
 			if len(out) == 0 {
 				return
@@ -254,11 +265,13 @@ func (b *blockwise) loss(c *mlxbind.Scope, p positions, h mlxbind.Array, learns 
 		if picked.t = b.picker(c, picked.in); picked.t == nil {
 			return
 		}
+		b.watched.picking(c, picked)
 		out, _ := picked.t.Run(c, picked.in...)
 		if len(out) != 1 {
 			return
 		}
 		states = out[0]
+		b.watched.picked(c, states)
 	}
 	one := c.Scalar(1, mlxbind.Float32)
 	weight := one
@@ -272,6 +285,7 @@ func (b *blockwise) loss(c *mlxbind.Scope, p positions, h mlxbind.Array, learns 
 	if len(parts) > 1 {
 		head = head.Unpacked(c)
 		b.settle(c, head.Frozen...)
+		b.watched.unpacked(head.Frozen[1] != b.head.Frozen[1])
 	}
 	for _, part := range parts {
 		in := slices.Concat([]mlxbind.Array{c.Slice(states, 0, part[0], part[1])}, head.Frozen,
@@ -285,12 +299,15 @@ func (b *blockwise) loss(c *mlxbind.Scope, p positions, h mlxbind.Array, learns 
 		j, ok := b.joints[name]
 		if !ok {
 			var err error
-			if j, err = tape.NewJoint(s, b.scored(head), in, wrt, cotangents, b.l.options.compile); err != nil {
+			if j, err = tape.NewJoint(s, b.scored(head), in, wrt, cotangents,
+				tape.Options{Compiled: b.l.options.compile, Open: b.watched != nil}); err != nil {
 				c.Fail(fmt.Errorf("head: %w", err))
 				return
 			}
 			b.joints[name] = j
+			b.watched.tracedHead()
 		}
+		b.watched.scoring(c, j, head, in, cotangents)
 		out := j.Call(c, in, cotangents)
 		if len(out) == 0 {
 			return
@@ -298,6 +315,7 @@ func (b *blockwise) loss(c *mlxbind.Scope, p positions, h mlxbind.Array, learns 
 		sum = c.Add(sum, out[0])
 		hats = append(hats, out[1:]...)
 		b.settle(c, append(slices.Clone(out[1:]), sum)...)
+		b.watched.scored()
 	}
 	if !learns {
 		return sum, hat
@@ -311,11 +329,15 @@ func (b *blockwise) loss(c *mlxbind.Scope, p positions, h mlxbind.Array, learns 
 	}
 	if p.places == nil {
 		hat = c.Reshape(hat, shape...)
-	} else if out := picked.t.Back(c, picked.in, nil, []mlxbind.Array{hat}); len(out) == 1 {
-		hat = out[0]
+	} else {
+		b.watched.putting(c, picked, hat)
+		if out := picked.t.Back(c, picked.in, nil, []mlxbind.Array{hat}); len(out) == 1 {
+			hat = out[0]
+		}
 	}
 	b.settle(c, hat)
 	c.Free(hats...)
+	b.watched.scored()
 	return sum, hat
 }
 
@@ -332,7 +354,7 @@ func (b *blockwise) picker(c *mlxbind.Scope, in []mlxbind.Array) *tape.Tape {
 		var err error
 		t, err = tape.New(b.l.s, func(s *mlxbind.Scope, in []mlxbind.Array) []mlxbind.Array {
 			return []mlxbind.Array{s.Take(s.Reshape(in[0], -1, shape[2]), in[1], 0)}
-		}, in, []int{0}, []mlxbind.Array{c.Zeros(c.DTypeOf(in[0]), rows[0], shape[2])}, tape.Options{Keep: tape.Nothing})
+		}, in, []int{0}, []mlxbind.Array{c.Zeros(c.DTypeOf(in[0]), rows[0], shape[2])}, tape.Options{Keep: tape.Nothing, Open: b.watched != nil})
 		if err != nil {
 			c.Fail(fmt.Errorf("places: %w", err))
 			return nil
@@ -386,6 +408,7 @@ func (b *blockwise) step(in batch, update bool) (r stepResult, err error) {
 		}
 		v := variant{len(l.waiting) > 0, update}
 		args := slices.Concat(gradients, l.waiting, l.adapters, l.state, []mlxbind.Array{rate, c.Scalar(float64(p.count), mlxbind.Int32)})
+		b.watched.updating(c, v, args)
 		var rest []mlxbind.Array
 		if b.l.options.compile {
 			f, ok := b.ends[v]
@@ -403,6 +426,7 @@ func (b *blockwise) step(in batch, update bool) (r stepResult, err error) {
 		if err := c.Eval(append(slices.Clone(rest), sum, key, rate)...); err != nil {
 			return err
 		}
+		b.watched.updated()
 		if r.loss, err = c.Item(sum); err != nil {
 			return err
 		}

@@ -174,11 +174,20 @@ func TestProcess(t *testing.T) {
 	if _, err := New(Options{}).Process(trainer.Job{}); err == nil || !strings.Contains(err.Error(), "mlxdyno setup") {
 		t.Errorf("without a shim: %v", err)
 	}
-	if _, err := New(Options{Shim: "shim"}).Process(trainer.Job{Mode: trainer.Profile}); err == nil {
-		t.Error("promises profile mode")
+	for says, change := range map[string]func(*trainer.Config){
+		"":                 func(*trainer.Config) {},
+		"leave --parity":   func(c *trainer.Config) { c.Parity = true },
+		"--step-by blocks": func(c *trainer.Config) { c.Plan.StepBy = trainer.StepByWhole },
+	} {
+		j := trainer.Job{Config: trainer.DefaultConfig(), Mode: trainer.Profile}
+		change(&j.Config)
+		_, err := New(Options{Shim: "shim"}).Process(j)
+		if (err != nil) != (says != "") || err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v", says, err)
+		}
 	}
 	c, err := New(Options{}).Capabilities(t.Context())
-	if err != nil || !c.ExactResume || !c.Shapes || c.Profile || len(c.Knobs) != len(trainer.Knobs) {
+	if err != nil || !c.ExactResume || !c.Shapes || !c.Profile || len(c.Knobs) != len(trainer.Knobs) {
 		t.Errorf("capabilities %+v: %v", c, err)
 	}
 }

@@ -63,6 +63,9 @@ func newLearner(s *mlxbind.Scope, m *decoder.Model, c trainer.Config, o learnerO
 		return nil, err
 	}
 	l.state = l.optimizer.Init(s, l.adapters)
+	if err := m.Rehearse(s); err != nil {
+		return nil, err
+	}
 	if o.blocks {
 		l.blocks = newBlockwise(l)
 	}

@@ -47,7 +47,7 @@ func (*Engine) Name() string { return Name }
 
 // Capabilities implements trainer.Engine.
 func (*Engine) Capabilities(context.Context) (trainer.Capabilities, error) {
-	c := trainer.Capabilities{ExactResume: true, Shapes: true}
+	c := trainer.Capabilities{ExactResume: true, Shapes: true, Profile: true}
 	for _, k := range trainer.Knobs {
 		c.Knobs = append(c.Knobs, k.Name)
 	}
@@ -73,6 +73,19 @@ func Refuses(c trainer.Config, facts *model.Facts) []string {
 	return p
 }
 
+// RefusesProfile says why no profile can be recorded of a configuration and what
+// to do about it, or nothing. A step that MLX computes as a whole is one piece: to time its parts
+// it would have to be computed in another way than the training does.
+func RefusesProfile(c trainer.Config) (why, fix string) {
+	switch {
+	case c.Parity:
+		return "with --parity steps are computed as a whole, as mlx-lm does, and have no parts to time", "leave --parity out"
+	case c.Plan.StepBy == trainer.StepByWhole:
+		return "steps that are computed as a whole have no parts to time", "use --step-by blocks"
+	}
+	return "", ""
+}
+
 // Variables that tell a worker where MLX is.
 const (
 	shimVariable    = "MLXDYNO_SHIM"
@@ -85,8 +98,8 @@ func (e *Engine) Process(job trainer.Job) (trainer.Process, error) {
 	if e.o.Shim == "" {
 		return trainer.Process{}, errors.New("describe native worker: MLX's shim is not built; run `mlxdyno setup`")
 	}
-	if job.Mode == trainer.Profile {
-		return trainer.Process{}, errors.New("describe native worker: it knows no profile mode")
+	if why, fix := RefusesProfile(job.Config); job.Mode == trainer.Profile && why != "" {
+		return trainer.Process{}, fmt.Errorf("describe native worker: %s; %s", why, fix)
 	}
 	return trainer.Process{
 		Argv: e.o.Argv,

@@ -11,6 +11,7 @@ import (
 	"github.com/mlxdyno/mlxdyno/mlxbind"
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/data"
+	"github.com/mlxdyno/mlxdyno/trainer/native/profile"
 )
 
 // training is one job's share of a training, from its first step to its end.
@@ -27,6 +28,8 @@ type training struct {
 	stream    *data.Stream // of epochs, which are its own from then on
 	validated []batch      // built once
 	next      func() (batch, bool)
+
+	recorder *profile.Recorder // nil unless steps are profiled
 
 	step, first, until int
 	endless            bool
@@ -67,6 +70,11 @@ func (t *training) run() error {
 		return err
 	}
 	defer stop()
+	if job.Mode == trainer.Profile {
+		if err := t.record(); err != nil {
+			return err
+		}
+	}
 	for {
 		if err := t.betweenSteps(); err != nil {
 			return err
@@ -145,10 +153,11 @@ func (t *training) one() error {
 	began := time.Now()
 	b, ok := t.next()
 	if !ok {
-		return end(trainer.DoneSteps)
+		return t.endAfterProfile(trainer.DoneSteps)
 	}
 	t.s.ResetPeak()
 	fetching := time.Since(began)
+	t.recorder.Begin(fetching)
 	began = time.Now()
 	r, err := t.learner.step(b, t.atUpdate(t.step+1))
 	if err != nil {
@@ -176,8 +185,14 @@ func (t *training) one() error {
 	if t.said.Compiled {
 		said.Traces = trainer.Some(t.learner.traces())
 	}
+	t.recorder.End(&said)
 	if err := t.events.emit(said); err != nil {
 		return err
+	}
+	if t.recorder != nil {
+		if err := t.events.emit(t.recorder.Phases()); err != nil {
+			return err
+		}
 	}
 	switch {
 	case !math.IsNaN(r.loss) && !math.IsInf(r.loss, 0):
@@ -191,10 +206,8 @@ func (t *training) one() error {
 }
 
 // clears reports whether freed memory is given back after every step, as mlx-lm
-// does. On a CPU MLX keeps little (32 MB), and fetching it anew costs more.
-func (t *training) clears() bool {
-	return !t.config.Plan.CacheLimit.IsSet && (t.config.Parity || t.said.Device.Kind != "cpu")
-}
+// does.
+func (t *training) clears() bool { return t.config.Parity && !t.config.Plan.CacheLimit.IsSet }
 
 // real is the number of tokens that go through the model, padding not counted.
 func (b batch) real() int64 {
@@ -231,7 +244,7 @@ func (t *training) betweenSteps() error {
 		return end(trainer.DoneStop)
 	}
 	if b := t.job.Budget; b > 0 && !t.started.IsZero() && time.Since(t.started) >= b {
-		return end(trainer.DoneBudget)
+		return t.endAfterProfile(trainer.DoneBudget)
 	}
 	return nil
 }
@@ -239,6 +252,11 @@ func (t *training) betweenSteps() error {
 // attend does what is due after a step.
 func (t *training) attend() error {
 	over, complete := !t.endless && t.step >= t.until, t.step >= t.config.Schedule.Steps
+	if over {
+		if err := t.sayProfile(); err != nil {
+			return err
+		}
+	}
 	if t.evaluationIsDue(complete) {
 		done, err := t.evaluate()
 		if err != nil || !done {

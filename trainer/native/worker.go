@@ -138,9 +138,9 @@ func (w *process) setLimits(s *mlxbind.Scope) (r trainer.Ready, err error) {
 		s.SetMemoryLimit(l.Bytes)
 	}
 	r.MemoryLimit = trainer.Some(s.Memory().Limit)
-	if l := plan.CacheLimit; l.IsSet {
-		s.SetCacheLimit(l.Bytes)
-		r.CacheLimit = trainer.Some(l.Bytes)
+	if bytes, ok := cacheLimit(w.job.Config, w.said.Device).Get(); ok {
+		s.SetCacheLimit(bytes)
+		r.CacheLimit = trainer.Some(bytes)
 	}
 	// mlx-lm's train() wires all that is recommended when it begins.
 	recommended, known := w.said.Device.WorkingSetBytes.Get()

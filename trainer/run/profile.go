@@ -19,7 +19,7 @@ type Profile struct {
 	Steps    int `json:"steps"`
 
 	Seconds         float64 `json:"seconds"`          // of all its steps
-	ModelledSeconds float64 `json:"modelled_seconds"` // of them, shared out by a model of cost within what was measured
+	ModelledSeconds float64 `json:"modelled_seconds"` // of them, shared out within what was measured
 	Tokens          int64   `json:"tokens"`           // real ones
 	Positions       int64   `json:"positions"`        // padding included
 	Supervised      int64   `json:"supervised"`

@@ -393,7 +393,7 @@ API i64 mlxd_quantize(char* err, u64 w, i64 group, i64 bits, u64* out) {
 }
 
 API u64 mlxd_dequantize(char* err, u64 w, u64 scales, u64 biases, i64 group, i64 bits) {
-  return make(err, [&] { return mx::dequantize(at(w), at(scales), maybe(biases), positive(group), positive(bits)); });
+  return make(err, [&] { return dequantized(at(w), at(scales), maybe(biases), positive(group), positive(bits)); });
 }
 
 API u64 mlxd_quantized_matmul(char* err, u64 x, u64 w, u64 scales, u64 biases, i64 transpose, i64 group, i64 bits) {

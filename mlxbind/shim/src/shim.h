@@ -92,6 +92,9 @@ typedef i64 (*Callback)(u64 function, const u64* in, i64 n, Arrays* out);
 // A function of Go as one of MLX.
 Function from_go(Callback call, u64 function);
 
+// The dense matrix of a packed one.
+mx::array dequantized(const mx::array& w, const mx::array& scales, const std::optional<mx::array>& biases, int group, int bits);
+
 inline double number(u64 bits) {
   double d;
   std::memcpy(&d, &bits, sizeof d);

@@ -79,16 +79,13 @@ def make_demo(spec, directory):
 
 
 def make_model(spec, directory):
-    import mlx.core as mx
     import weights
 
     _, tokenizer = text_and_tokenizer(spec)
     config = with_tokens(spec["config"], tokenizer)
-    model = weights.build(config, spec["seed"])
+    model = weights.build(config, spec["seed"], weights.DTYPES[config["torch_dtype"]])
     if config["tie_word_embeddings"]:
         model.pop("lm_head", None)  # some architectures make one all the same
-    model.set_dtype(weights.DTYPES[config["torch_dtype"]])
-    mx.eval(model.parameters())
     if spec["bits"]:
         weights.save_quantized(model, config, spec["bits"], spec["group_size"], directory)
     else:

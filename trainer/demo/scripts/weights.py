@@ -15,8 +15,8 @@ MODULES = {"mistral": "llama"}  # mlx-lm runs Mistral's models with Llama's code
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
 
 
-def build(config, seed):
-    """Make the model that config describes, with seeded random weights.
+def build(config, seed, dtype=mx.float32):
+    """Make the model that config describes, with seeded random weights of dtype.
 
     Matrices start at 1/(2√inputs), those that write to the residual stream
     smaller the deeper the model is, embeddings at 0.02; the rest keeps what
@@ -29,13 +29,15 @@ def build(config, seed):
 
     def start(path, weight):
         if weight.ndim < 2:
-            return weight
+            return weight.astype(dtype)
         scale = 0.5 / math.sqrt(weight.shape[1])
         if "embed" in path:
             scale = 0.02
         elif "o_proj" in path or "down_proj" in path:
             scale /= depth
-        return mx.random.normal(weight.shape) * scale
+        made = (mx.random.normal(weight.shape) * scale).astype(dtype)
+        mx.eval(made)  # one after another: all of them in float32 may be more than there is room for
+        return made
 
     model.update(tree_map_with_path(start, model.parameters()))
     mx.eval(model.parameters())

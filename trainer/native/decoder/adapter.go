@@ -58,7 +58,7 @@ func (m *Model) AddAdapters(s *mlxbind.Scope, o LoRA) (values []mlxbind.Array, k
 	for _, l := range m.layers[first:] {
 		l.firstAdapter = len(m.Adapters)
 		for _, lin := range slices.Backward(l.linears()) {
-			if len(o.Modules) > 0 && !slices.Contains(o.Modules, within(lin.name)) {
+			if len(o.Modules) > 0 && !slices.Contains(o.Modules, Within(lin.name)) {
 				continue
 			}
 			var use mlxbind.Array
@@ -79,8 +79,8 @@ func (m *Model) adapt(a Adapter) {
 	m.Adapters = append(m.Adapters, a)
 }
 
-// within is a module's name inside its block.
-func within(name string) string {
+// Within is a module's name inside its block.
+func Within(name string) string {
 	parts := strings.SplitN(name, ".", 4) // model.layers.N.rest
 	return parts[len(parts)-1]
 }
@@ -89,7 +89,7 @@ func within(name string) string {
 func (m *Model) knows(modules []string) error {
 	var have []string
 	for _, lin := range m.layers[0].linears() {
-		have = append(have, within(lin.name))
+		have = append(have, Within(lin.name))
 	}
 	for _, name := range modules {
 		if !slices.Contains(have, name) {

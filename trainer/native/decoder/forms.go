@@ -66,6 +66,25 @@ func (o Forms) LogSumExp(s *mlxbind.Scope, x mlxbind.Array) mlxbind.Array {
 		}, 1, 3).Call(s, x)[0]
 }
 
+// Rehearse makes dense matrices of packed ones as a step will. Where that is done
+// by a kernel that has to prove itself first, it cannot while a function is taken
+// apart.
+func (m *Model) Rehearse(s *mlxbind.Scope) error {
+	if !m.Forms.Dequantize {
+		return nil
+	}
+	return s.Child(func(c *mlxbind.Scope) error {
+		for _, l := range m.layers {
+			for _, lin := range l.linears() {
+				if lin.isPacked() {
+					c.Free(c.Dequantize(lin.packed))
+				}
+			}
+		}
+		return c.Err()
+	})
+}
+
 // fewRows is where products with packed matrices stop to pay.
 const fewRows = 16
 

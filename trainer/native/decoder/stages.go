@@ -134,6 +134,7 @@ func (l *linear) copyOf(name string, swap func(string, *mlxbind.Array)) *linear 
 // result scores of shape (positions, vocabulary).
 type Head struct {
 	Frozen []mlxbind.Array
+	Names  []string // of the frozen arrays
 
 	m   *Model
 	out *linear
@@ -142,7 +143,23 @@ type Head struct {
 // Head returns the model's head.
 func (m *Model) Head() Head {
 	out := m.output()
-	return Head{append([]mlxbind.Array{m.norm}, out.arrays()...), m, out}
+	h := Head{m: m, out: out}
+	h.take()
+	return h
+}
+
+// take lists the frozen arrays.
+func (h *Head) take() {
+	h.Frozen, h.Names = []mlxbind.Array{h.m.norm}, []string{"norm"}
+	name := h.out.name
+	if name == "" {
+		name = "embed_tokens"
+	}
+	h.out.copyOf(name, func(name string, a *mlxbind.Array) {
+		if !a.IsNone() {
+			h.Frozen, h.Names = append(h.Frozen, *a), append(h.Names, name)
+		}
+	})
 }
 
 // Unpacked is a head with a dense matrix in the place of a packed one, where
@@ -152,7 +169,9 @@ func (h Head) Unpacked(s *mlxbind.Scope) Head {
 		return h
 	}
 	dense := &linear{name: h.out.name, weight: s.AsType(s.Dequantize(h.out.packed), s.DTypeOf(h.m.norm)), bias: h.out.bias, in: h.out.in, out: h.out.out}
-	return Head{append([]mlxbind.Array{h.m.norm}, dense.arrays()...), h.m, dense}
+	unpacked := Head{m: h.m, out: dense}
+	unpacked.take()
+	return unpacked
 }
 
 // Logits are scores.

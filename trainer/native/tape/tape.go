@@ -38,6 +38,9 @@ type Options struct {
 	// Parameters are the inputs that are in memory anyway: what depends on them
 	// alone is made again rather than kept.
 	Parameters []int
+	// Open keeps what the halves are made of, to be looked into. It costs no
+	// time and the memory of constants.
+	Open bool
 }
 
 // Tape is a function taken apart.
@@ -50,6 +53,10 @@ type Tape struct {
 	KeptBytes int64
 	// Kept is how many arrays that is.
 	Kept int
+
+	// Forward and Backward are the halves, of a Tape that is open; else nil.
+	// What the forward pass returns last, after the function's results, is kept.
+	Forward, Backward *Piece
 }
 
 // New takes f apart, and its gradient with respect to the inputs wrt. Of in and
@@ -61,7 +68,9 @@ func New(s *mlxbind.Scope, f mlxbind.Func, in []mlxbind.Array, wrt []int, cotang
 		cotangents = nil
 	}
 	g := s.TakeApart(f, in, wrt, cotangents)
-	defer g.Free(s)
+	if !o.Open {
+		defer g.Free(s)
+	}
 	if err := s.Err(); err != nil {
 		return nil, fmt.Errorf("take apart: %w", err)
 	}
@@ -70,7 +79,11 @@ func New(s *mlxbind.Scope, f mlxbind.Func, in []mlxbind.Array, wrt []int, cotang
 	for _, n := range c.kept {
 		t.KeptBytes += int64(g.Nodes[n].Bytes())
 	}
-	t.forward = g.Part(s, g.In, slices.Concat(g.Out, c.kept), o.Compiled)
+	kept := slices.Concat(g.Out, c.kept)
+	t.forward = g.Part(s, g.In, kept, o.Compiled)
+	if o.Open {
+		t.Forward = &Piece{Graph: g, In: g.In, Out: kept}
+	}
 	if len(wrt) == 0 {
 		return t, s.Err()
 	}
@@ -81,6 +94,9 @@ func New(s *mlxbind.Scope, f mlxbind.Func, in []mlxbind.Array, wrt []int, cotang
 	}
 	given = append(given, g.Cotangents...)
 	t.backward = g.Part(s, given, g.Gradients, o.Compiled)
+	if o.Open {
+		t.Backward = &Piece{Graph: g, In: given, Out: g.Gradients}
+	}
 	return t, s.Err()
 }
 
@@ -97,15 +113,23 @@ func (t *Tape) Run(s *mlxbind.Scope, in ...mlxbind.Array) (out, kept []mlxbind.A
 // Back is the backward pass: the gradients, from the same inputs, what Run kept
 // of them, and the gradients with respect to the results.
 func (t *Tape) Back(s *mlxbind.Scope, in, kept, cotangents []mlxbind.Array) []mlxbind.Array {
+	return t.backward.Call(s, t.Given(in, kept, cotangents)...)
+}
+
+// Given is what the backward pass gets, in its order.
+func (t *Tape) Given(in, kept, cotangents []mlxbind.Array) []mlxbind.Array {
 	given := slices.Clone(kept)
 	for _, i := range t.reads {
 		given = append(given, in[i])
 	}
-	return t.backward.Call(s, append(given, cotangents...)...)
+	return append(given, cotangents...)
 }
 
 // Reads reports whether the backward pass reads an input.
 func (t *Tape) Reads(input int) bool { return slices.Contains(t.reads, input) }
+
+// KeptNodes are the nodes that an open Tape's forward pass keeps.
+func (t *Tape) KeptNodes() []int { return t.Forward.Out[t.values:] }
 
 // Free frees the functions before their Scope ends.
 func (t *Tape) Free(s *mlxbind.Scope) {
@@ -114,22 +138,35 @@ func (t *Tape) Free(s *mlxbind.Scope) {
 			f.Free(s)
 		}
 	}
+	if t.Forward != nil {
+		t.Forward.Graph.Free(s)
+	}
 }
 
 // Joint is a function together with its gradient, for a piece whose backward
 // pass follows at once.
-type Joint struct{ f *mlxbind.Function }
+type Joint struct {
+	f *mlxbind.Function
+
+	Piece *Piece // of a Joint that is open
+}
 
 // NewJoint is New for a piece whose backward pass follows its forward pass at
 // once.
-func NewJoint(s *mlxbind.Scope, f mlxbind.Func, in []mlxbind.Array, wrt []int, cotangents []mlxbind.Array, compiled bool) (*Joint, error) {
+func NewJoint(s *mlxbind.Scope, f mlxbind.Func, in []mlxbind.Array, wrt []int, cotangents []mlxbind.Array, o Options) (*Joint, error) {
 	g := s.TakeApart(f, in, wrt, cotangents)
-	defer g.Free(s)
+	if !o.Open {
+		defer g.Free(s)
+	}
 	if err := s.Err(); err != nil {
 		return nil, fmt.Errorf("take apart: %w", err)
 	}
 	from, to := slices.Concat(g.In, g.Cotangents), slices.Concat(g.Out, g.Gradients)
-	return &Joint{g.Part(s, from, to, compiled)}, s.Err()
+	j := &Joint{f: g.Part(s, from, to, o.Compiled)}
+	if o.Open {
+		j.Piece = &Piece{Graph: g, In: from, Out: to}
+	}
+	return j, s.Err()
 }
 
 // Call returns the function's results and then its gradients.
@@ -138,4 +175,9 @@ func (j *Joint) Call(s *mlxbind.Scope, in, cotangents []mlxbind.Array) []mlxbind
 }
 
 // Free frees the function before its Scope ends.
-func (j *Joint) Free(s *mlxbind.Scope) { j.f.Free(s) }
+func (j *Joint) Free(s *mlxbind.Scope) {
+	j.f.Free(s)
+	if j.Piece != nil {
+		j.Piece.Graph.Free(s)
+	}
+}
