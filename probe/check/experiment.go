@@ -148,7 +148,11 @@ func compiledSteps(b trainer.Burst) (float64, bool) {
 	if traces, ok := b.Summary.Steps[n-1].Traces.Get(); ok {
 		return float64(traces), true
 	}
-	return float64(len(b.Summary.Shapes)), true
+	shapes := map[trainer.Shape]bool{}
+	for _, s := range b.Summary.Steps {
+		shapes[s.Shape] = true
+	}
+	return float64(len(shapes)), true
 }
 
 func dataShare(b trainer.Burst) (float64, bool) {

@@ -18,6 +18,7 @@ type patient struct {
 	ends func(j trainer.Job) trainer.Outcome  // nil: well
 	fail error
 
+	short   func(j trainer.Job) int           // steps of a burst over the data; nil for 20
 	elapsed func(j trainer.Job) time.Duration // nil: not told; then a burst has as many steps as it is asked for
 }
 
@@ -29,6 +30,9 @@ func (p *patient) Burst(_ context.Context, j trainer.Job) (trainer.Burst, error)
 	n := 20
 	if p.elapsed != nil && len(j.Shapes) > 0 {
 		n = min(n, j.Shapes[0].Steps)
+	}
+	if p.short != nil && len(j.Shapes) == 0 {
+		n = p.short(j)
 	}
 	b, err := steps(n, 0)(j)
 	if p.elapsed != nil && len(j.Shapes) > 0 {
@@ -213,6 +217,36 @@ func TestCausesAreProven(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What grows with the steps is compared after as many: a burst that was slower
+// must not look better for it.
+func TestSlowerBurstsAreNoCure(t *testing.T) {
+	r := request()
+	r.Snapshot.Data.Lengths = &probe.LengthStats{Rows: 500, Shapes: 60}
+	chosen(t, &r, "compile", "on", "max-shapes", "0")
+	p := &patient{}
+	p.does = func(j trainer.Job, s *trainer.Step) {
+		s.Traces = trainer.Some(20) // all steps of the long burst
+		if s.Loss > 2.95 {
+			s.Traces = trainer.Some(5) // its first five
+		}
+	}
+	p.elapsed = func(trainer.Job) time.Duration { return time.Second }
+	p.short = func(j trainer.Job) int {
+		if j.Config.Plan.MaxShapes == 8 {
+			return 5
+		}
+		return 20
+	}
+	r.Bursts = p
+	got, err := Run(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if q := find(t, got, "compile.shapes").Proof; q == nil || q.Verdict == probe.ProofHolds || q.Before != 5 || q.After != 5 {
+		t.Errorf("proof %+v", q)
 	}
 }
 
