@@ -10,8 +10,8 @@ var mlxParts = Check{
 	Code: "mlx.parts", Required: true, DependsOn: []string{"mlx.install"},
 	Story: Story{
 		Title: "Front end and library of MLX",
-		Means: "MLX comes as two packages that share a directory: mlx, the Python front end, and its library, mlx-metal, mlx-cpu or mlx-cuda. Of different versions they crash or compute nonsense.",
-		How:   "The versions of the installed packages are compared. mlx-lm below 0.31 is questioned too: the engine that drives its train() was made for later ones.",
+		Means: "MLX comes as two packages that share a directory: mlx, the Python front end, and its library, mlx-metal, mlx-cpu or mlx-cuda. They must be of one version: the front end calls what it was built with.",
+		How:   "The versions of the installed packages are compared. mlx-lm below 0.32 is questioned too, where it trains: the engine that drives its train() knows later ones, and setup takes no older.",
 		Do:    "Run mlxdyno setup, or install both packages of one version in your own environment.",
 	},
 	run: func(in Input) probe.Finding {
@@ -35,8 +35,8 @@ var mlxParts = Check{
 			}
 		}
 		lm := i.Versions["mlx-lm"]
-		if have, ok := parseVersion(lm); ok && have.less(version{0, 31, 0}) && in.config().Engine == "mlx-lm" {
-			f := finding(probe.Warn, "mlx-lm "+lm+" is older than what the mlx-lm engine was made for", "its train() takes other arguments and reports other figures", append(evidence, said("mlx-lm", lm, "≥ 0.31.0", "setup's stamp"))...)
+		if have, ok := parseVersion(lm); ok && have.less(version{0, 32, 0}) && in.config().Engine == "mlx-lm" {
+			f := finding(probe.Warn, "mlx-lm "+lm+" is older than what the mlx-lm engine was made for", "its train() is not the one that was tested", append(evidence, said("mlx-lm", lm, "≥ 0.32.0", "setup's stamp"))...)
 			f.Fix = fix
 			return f
 		}
