@@ -341,7 +341,7 @@ var crashCases = []testCase{
 	{"a training killed by linux", "crash.oom-kill", healthyLinux, func(in *Input) {
 		crash(in, probe.Crash{Kind: probe.CrashOOM, Text: "Out of memory: Killed process 9 (python3)", Process: "python3", PID: 9})
 	}, probe.Warn, "tune", "python3 (9)"},
-	{"kills in the group", "crash.oom-kill", healthyLinux, func(in *Input) { in.Snapshot.Cgroup.OOMKills = known[uint64](2) }, probe.Warn, "tune", "2 processes of this control group"},
+	{"kills in the group", "crash.oom-kill", healthyLinux, func(in *Input) { in.Snapshot.Cgroup.OOMKills = known[uint64](2) }, probe.Info, "tune", "2 processes of this control group"},
 	{"kills somewhere", "crash.oom-kill", healthyLinux, func(in *Input) {
 		crash(in, probe.Crash{Kind: probe.CrashOOM, Process: "chrome"})
 		in.Snapshot.Pressure.OOMKills = known[uint64](3)

@@ -29,7 +29,7 @@ var crashOOM = Check{
 		}
 		if g := s.Cgroup; g != nil {
 			if n, ok := g.OOMKills.Get(); ok && n > 0 {
-				f := finding(probe.Warn, fmt.Sprintf("%d processes of this control group were killed for want of memory", n), "the group's limit was reached; the kernel does not tell here who it was",
+				f := finding(probe.Info, fmt.Sprintf("%d processes of this control group were killed for want of memory", n), "the group's limit was reached since it was made; who it was, and when, is not told here",
 					count("kills in this group", n, "", "0", g.OOMKills.Source()))
 				f.Fix = fix
 				return f
