@@ -269,6 +269,9 @@ func writeExplanation(w io.Writer, e check.Explanation) error {
 		required = ", required"
 	}
 	_, err := fmt.Fprintf(w, "%s: %s%s\n\n%s\n\nHow it is checked: %s\n\nWhat to do: %s\n", e.Code, e.Title, required, e.Means, e.How, e.Do)
+	if err == nil && e.Provable {
+		_, err = fmt.Fprint(w, "\nA burst can take its cause away: doctor does so where that is cheap, and with --prove in any case.\n")
+	}
 	if err == nil && len(e.DependsOn) > 0 {
 		_, err = fmt.Fprintf(w, "\nNot judged when one of these explains it: %s\n", strings.Join(e.DependsOn, ", "))
 	}
