@@ -93,6 +93,10 @@ bench-bind: setup ## what the binding to MLX costs: operations, callbacks, the w
 bench-step: setup ## steps of our trainer and of mlx-lm's, in turns, same BLAS and threads: tokens/s and peak
 	$(BIN) bench --dtype float32 --bits 0,4 --rounds 5 --steps 8
 
+.PHONY: bench-quick
+bench-quick: setup ## doctor --quick, as a process of its own: median below 200 ms
+	$(GO) test -run '^$$' -bench '^BenchmarkDoctorQuick$$' -benchtime 50x ./cmd/mlxdyno
+
 .PHONY: bench-instrument
 bench-instrument: setup ## what it costs to say every step: steps that do and steps that do not, in turns
 	$(GO) test -run '^$$' -bench Instrumentation -benchtime 100x -timeout 20m ./trainer/native
@@ -100,6 +104,10 @@ bench-instrument: setup ## what it costs to say every step: steps that do and st
 .PHONY: shim-matrix
 shim-matrix: ## compile the binding against every MLX on the package index that it supports
 	mlxbind/shim/matrix.sh
+
+.PHONY: docs
+docs: ## write docs/checks.md from the stories of the checks
+	$(GO) test -run '^TestChecksPage$$' ./report -update
 
 .PHONY: clean
 clean: ## remove what was built here; the managed environment stays

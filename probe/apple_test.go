@@ -1,10 +1,13 @@
 package probe
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -132,8 +135,108 @@ func TestUtilization(t *testing.T) {
 	}
 }
 
+func vmStatistics(counts map[int]uint32) []byte {
+	raw := make([]byte, 152)
+	for at, n := range counts {
+		binary.LittleEndian.PutUint32(raw[at:], n)
+	}
+	return raw
+}
+
+func TestVMStatistics(t *testing.T) {
+	full := map[int]uint32{vmFreeAt: 100, vmSpeculativeAt: 30, vmWiredAt: 7, vmPurgeableAt: 4, vmExternalAt: 50, vmCompressorAt: 6, vmSwapInsAt: 2, vmSwapOutsAt: 3}
+	var s Snapshot
+	if err := decodeVMStatistics(vmStatistics(full), 1<<30, 16384, &s); err != nil {
+		t.Fatal(err)
+	}
+	for name, got := range map[string]string{
+		"available 124": show(s.Memory.AvailableBytes), "wired 7": show(s.Memory.WiredBytes), "compressed 6": show(s.Memory.CompressedBytes),
+		"in 2": show(s.Swap.InBytes), "out 3": show(s.Swap.OutBytes),
+	} {
+		n, _ := strconv.Atoi(strings.Fields(name)[1])
+		if got != strconv.Itoa(n*16384) {
+			t.Errorf("%s pages: %s bytes", name, got)
+		}
+	}
+	for name, tc := range map[string]struct {
+		raw         []byte
+		total, page int64
+	}{
+		"cut off":                        {vmStatistics(full)[:143], 1 << 30, 16384},
+		"no page size":                   {vmStatistics(full), 1 << 30, 0},
+		"more speculative than free":     {vmStatistics(map[int]uint32{vmSpeculativeAt: 1}), 1 << 30, 16384},
+		"more pages than memory has":     {vmStatistics(map[int]uint32{vmFreeAt: 1 << 20}), 1 << 30, 16384},
+		"a total that nobody could read": {vmStatistics(full), 0, 16384},
+	} {
+		var s Snapshot
+		if err := decodeVMStatistics(tc.raw, tc.total, tc.page, &s); err == nil || s.Memory.WiredBytes.Known() {
+			t.Errorf("%s: error %v, wired %s", name, err, show(s.Memory.WiredBytes))
+		}
+	}
+}
+
+// What the kernel says is taken; a struct that has changed leaves it to vm_stat.
+func TestPagesFallBackOnVMStat(t *testing.T) {
+	get := sysctls(map[string][]byte{"hw.memsize": u64(1 << 30), "hw.pagesize": u32(16384)})
+	run := func(context.Context, string, ...string) (string, error) {
+		return "Mach Virtual Memory Statistics: (page size of 16384 bytes)\nPages wired down: 9.\n", nil
+	}
+	for want, raw := range map[string][]byte{"114688 host_statistics64": vmStatistics(map[int]uint32{vmWiredAt: 7}), "147456 vm_stat": make([]byte, 40)} {
+		var s Snapshot
+		apple{get: get, run: run, vm: func() ([]byte, error) { return raw, nil }}.pages(t.Context(), &s)
+		if got := show(s.Memory.WiredBytes) + " " + s.Memory.WiredBytes.Source(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+func TestThermal(t *testing.T) {
+	for text, want := range map[string]string{
+		"CPU_Speed_Limit \t= 72\n":   "heavy",
+		"CPU_Speed_Limit = 100\n":    "knows only the processor's speed limit, which is not in force",
+		"CPU_Speed_Limit = 720\n":    "its speed limit is no percentage",
+		"Note: No thermal warning\n": "knows only the processor's speed limit, which is not in force",
+	} {
+		if got := show(parseThermal(text)); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+	for level, want := range map[uint64]string{0: "nominal", 2: "heavy", 4: "sleeping", 5: "is 5, not 0 to 4"} {
+		if got := show(decodeThermal(level)); got != want {
+			t.Errorf("level %d: %s, want %s", level, got, want)
+		}
+	}
+}
+
+func TestClassCount(t *testing.T) {
+	for text, want := range map[string]string{
+		"AGXResource = 401233\n": "401233", "AGXResource = -1\n": "does not count AGXResource",
+		"AGXCommandQueue = 3\n": "does not count AGXResource", "": "does not count AGXResource",
+	} {
+		if got := show(parseClassCount(text)); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+}
+
+func TestTop(t *testing.T) {
+	got := parseTop("Processes: 3 total\nPhysMem: 1G used\n\nPID   MEM    COMMAND\n399   2148M+ WindowServer\n0*    41M-   kernel_task\n7 x y\n8 12Q odd\n9 9999999999999T huge\n612 2G Cursor Helper (GPU)\n")
+	want := "399 WindowServer 2252341248|0 kernel_task 42991616|612 Cursor Helper (GPU) 2147483648"
+	var parts []string
+	for _, p := range got {
+		parts = append(parts, fmt.Sprint(p.PID, " ", p.Name, " ", show(p.FootprintBytes)))
+	}
+	if s := strings.Join(parts, "|"); s != want {
+		t.Errorf("got %s", s)
+	}
+	if parseTop("nothing\n1 2M x\n") != nil {
+		t.Error("a table without a head was read")
+	}
+}
+
 func FuzzApple(f *testing.F) {
 	f.Add(u64(1<<36), u32(2), "Mach Virtual Memory Statistics: (page size of 16384 bytes)\nPages free: 12.\nSwapins: 3.\n", "powermode 2\n\"Device Utilization %\"=3")
+	f.Add(u64(1), vmStatistics(map[int]uint32{0: 9, 12: 5, 136: 3}), "", "PID MEM COMMAND\n7 12M+ a b\nAGXResource = 3\nCPU_Speed_Limit = 40\n")
 	f.Add(make([]byte, 296), make([]byte, 24), "(page size of 1 bytes)\n\"Translation faults\": 4.\n", "")
 	f.Fuzz(func(t *testing.T, a, b []byte, vmStat, printed string) {
 		get := sysctl(func(name string) ([]byte, error) {
@@ -149,10 +252,15 @@ func FuzzApple(f *testing.F) {
 		decodeVMStat(vmStat, &s)
 		s.Host.PowerMode = parsePowerMode(printed)
 		s.GPU.UtilizationPercent = parseUtilization(printed)
+		s.GPU.ResourcesInUse = parseClassCount(printed)
+		s.Host.Thermal = parseThermal(printed)
 		p := Process{}
 		p.ResidentBytes, p.FootprintBytes = decodeRusage(a)
-		s.Processes = []Process{p}
+		s.Processes = append(parseTop(printed), p)
 		checkSound(t, s)
+		if decodeVMStatistics(b, math.MaxInt64, 16384, &s) == nil {
+			checkSound(t, s)
+		}
 	})
 }
 

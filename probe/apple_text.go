@@ -95,3 +95,68 @@ func parseUtilization(text string) Value[int] {
 	}
 	return Known(n, source)
 }
+
+// parseClassCount reads what `ioclasscount NAME` prints: "NAME = 1234".
+func parseClassCount(text string) Value[int64] {
+	const source = "ioclasscount AGXResource"
+	name, count, ok := strings.Cut(strings.TrimSpace(text), "=")
+	n, err := strconv.ParseInt(strings.TrimSpace(count), 10, 64)
+	if !ok || err != nil || n < 0 || strings.TrimSpace(name) != "AGXResource" {
+		return Unknown[int64]("does not count AGXResource", source)
+	}
+	return Known(n, source)
+}
+
+// parseThermal reads what `pmset -g therm` prints, which is weak evidence: a
+// speed limit below 100 % says that the processor is held back, and anything
+// else says nothing of the GPU.
+func parseThermal(text string) Value[Thermal] {
+	const source = "pmset -g therm"
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(line, "=")
+		if strings.TrimSpace(name) != "CPU_Speed_Limit" {
+			continue
+		}
+		switch n, err := strconv.Atoi(strings.TrimSpace(value)); {
+		case err != nil || n < 0 || n > 100:
+			return Unknown[Thermal]("its speed limit is no percentage", source)
+		case n < 100:
+			return Known(ThermalHeavy, source+" CPU_Speed_Limit")
+		}
+	}
+	return Unknown[Thermal]("knows only the processor's speed limit, which is not in force", source)
+}
+
+// topUnits are the units in which top prints memory.
+var topUnits = map[byte]int64{'B': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
+
+// parseTop reads the table that `top -l 1 -stats pid,mem,command` prints below
+// its summary.
+func parseTop(text string) []Process {
+	var out []Process
+	table := false
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) < 3 {
+			continue
+		}
+		if !table {
+			table = fields[0] == "PID" && fields[1] == "MEM"
+			continue
+		}
+		pid, err := strconv.ParseInt(strings.TrimRight(fields[0], "*"), 10, 32)
+		size := strings.TrimRight(fields[1], "+-") // since the last sample
+		if err != nil || pid < 0 || len(size) < 2 {
+			continue
+		}
+		unit, ok := topUnits[size[len(size)-1]]
+		n, err := strconv.ParseInt(size[:len(size)-1], 10, 64)
+		if !ok || err != nil || n < 0 || n > math.MaxInt64/unit {
+			continue
+		}
+		const source = "top"
+		out = append(out, Process{PID: int32(pid), Name: strings.Join(fields[2:], " "),
+			ResidentBytes: Unknown[int64]("top tells the footprint only", source), FootprintBytes: Known(n*unit, source)})
+	}
+	return out
+}

@@ -74,9 +74,9 @@ func below(group, root string) string {
 
 // names of the files that say the same in both versions, and of the line in
 // memory.stat that has reclaimable file cache, descendants included.
-var cgroupFiles = map[int]struct{ limit, usage, events, cache string }{
-	1: {"memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control", "total_inactive_file"},
-	2: {"memory.max", "memory.current", "memory.events", "inactive_file"},
+var cgroupFiles = map[int]struct{ limit, usage, peak, events, cache string }{
+	1: {"memory.limit_in_bytes", "memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control", "total_inactive_file"},
+	2: {"memory.max", "memory.current", "memory.peak", "memory.events", "inactive_file"},
 }
 
 func (p procfs) readCgroup(g cgroupDir) *Cgroup {
@@ -97,6 +97,7 @@ func (p procfs) readCgroup(g cgroupDir) *Cgroup {
 	}
 	// Usage counts in the group whose limit is in force.
 	out.UsageBytes = p.cgroupUsage(limitDir, files.usage, files.cache)
+	out.PeakBytes = textValue(p, path.Join(limitDir, files.peak), parseCgroupBytes)
 
 	source := path.Join(g.dir, files.events)
 	events, err := fileMap(p, source, parseVmstat)

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,10 +19,17 @@ type Request struct {
 	Install      Install    // taken over as it is
 	ModelPath    string     // directory to read; empty for none
 	Data         *DataState // taken over as it is
+	LastRun      *LastRun   // taken over as it is
 	TopProcesses int        // how many of the largest processes to list
+	Slow         bool       // also ask programs that take their time
 }
 
-const readerTimeout = time.Second
+// Every reader has a time limit of its own. What a driver's tool needs to wake
+// an idle device, and top to look at every process, is longer than the rest.
+const (
+	readerTimeout = time.Second
+	slowTimeout   = 5 * time.Second
+)
 
 // Collect reads the machine now. Everything is read at once, each part with a
 // time limit of its own: what hangs, fails or panics leaves its values unknown,
@@ -33,18 +41,45 @@ func Collect(ctx context.Context, r Request) Snapshot {
 // ReadPressure reads only how hard memory is to get, quickly enough to be asked
 // every second.
 func ReadPressure(ctx context.Context) Pressure {
+	return readOnly(ctx, func(s *Snapshot) []any { return []any{&s.Pressure} }).Pressure
+}
+
+// ReadVitals reads only what changes while steps run.
+func ReadVitals(ctx context.Context) Vitals {
+	s := readOnly(ctx, func(s *Snapshot) []any { return []any{&s.Swap, &s.Pressure, &s.Host.Thermal} })
+	return Vitals{Swap: s.Swap, Pressure: s.Pressure, Thermal: s.Host.Thermal}
+}
+
+// Vitals returns what a snapshot has of them.
+func (s Snapshot) Vitals() Vitals {
+	return Vitals{Swap: s.Swap, Pressure: s.Pressure, Thermal: s.Host.Thermal}
+}
+
+// readOnly collects with the readers alone that fill some of the parts.
+func readOnly(ctx context.Context, parts func(*Snapshot) []any) Snapshot {
 	var s Snapshot
-	all := []any{&s.Pressure.Level, &s.Pressure.SomeAvg10, &s.Pressure.FullAvg10, &s.Pressure.OOMKills}
+	var wanted []any
+	for _, p := range parts(&s) {
+		wanted = append(wanted, p)
+		if v := reflect.ValueOf(p).Elem(); v.Kind() == reflect.Struct {
+			for i := range v.NumField() {
+				if f := v.Field(i).Addr(); f.CanInterface() {
+					wanted = append(wanted, f.Interface())
+				}
+			}
+		}
+	}
 	readers := slices.DeleteFunc(platformReaders(Request{}), func(r reader) bool {
-		return !slices.ContainsFunc(r.fills(&s), func(part any) bool { return part == any(&s.Pressure) || slices.Contains(all, part) })
+		return !slices.ContainsFunc(r.fills(&s), func(part any) bool { return slices.Contains(wanted, part) })
 	})
-	return collect(ctx, blank(Request{}), readers, readerTimeout).Pressure
+	return collect(ctx, blank(Request{}), readers, readerTimeout)
 }
 
 // A reader fills some parts of a snapshot.
 type reader struct {
 	read  func(ctx context.Context, s *Snapshot)
 	fills func(s *Snapshot) []any // pointers to exactly the parts that read sets
+	limit time.Duration           // 0 is the usual one
 }
 
 // blank is the snapshot before anything is read.
@@ -56,6 +91,7 @@ func blank(r Request) Snapshot {
 		GPU:     GPU{Kind: gpuKind()},
 		Install: r.Install,
 		Data:    r.Data,
+		LastRun: r.LastRun,
 	}
 	if runtime.GOOS == "linux" {
 		s.Cgroup = &Cgroup{}
@@ -75,13 +111,13 @@ func blank(r Request) Snapshot {
 // commonReaders are those that work alike everywhere.
 func commonReaders(r Request) []reader {
 	readers := []reader{{
-		func(_ context.Context, s *Snapshot) { s.Disk = readDisk(r.Home) },
-		func(s *Snapshot) []any { return []any{&s.Disk} },
+		read:  func(_ context.Context, s *Snapshot) { s.Disk = readDisk(r.Home) },
+		fills: func(s *Snapshot) []any { return []any{&s.Disk} },
 	}}
 	if r.ModelPath != "" {
 		readers = append(readers, reader{
-			func(_ context.Context, s *Snapshot) { s.Model = readModel(r.ModelPath) },
-			func(s *Snapshot) []any { return []any{&s.Model} },
+			read:  func(_ context.Context, s *Snapshot) { s.Model = readModel(r.ModelPath) },
+			fills: func(s *Snapshot) []any { return []any{&s.Model} },
 		})
 	}
 	return readers
@@ -95,20 +131,22 @@ func readModel(path string) *ModelState {
 	return &ModelState{Path: path, Facts: facts}
 }
 
-// collect runs the readers and puts their parts into s. A reader works on a
-// snapshot of its own, so that one that is given up on can do no harm later.
-func collect(ctx context.Context, s Snapshot, readers []reader, limit time.Duration) Snapshot {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-
+// collect runs the readers and puts their parts into s; usual is the limit of
+// those that have none of their own. A reader works on a snapshot of its own,
+// so that one that is given up on can do no harm later.
+func collect(ctx context.Context, s Snapshot, readers []reader, usual time.Duration) Snapshot {
 	type outcome struct {
 		part    *Snapshot
 		problem string
 	}
 	outcomes := make([]chan outcome, len(readers))
+	limits := make([]context.Context, len(readers))
 	for i, r := range readers {
+		limit := cmp.Or(r.limit, usual)
+		ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("timed out after %s", limit))
+		defer cancel()
 		ch, part := make(chan outcome, 1), s
-		outcomes[i] = ch
+		outcomes[i], limits[i] = ch, ctx
 		go func() {
 			defer func() {
 				if p := recover(); p != nil {
@@ -124,11 +162,11 @@ func collect(ctx context.Context, s Snapshot, readers []reader, limit time.Durat
 		var got outcome
 		select {
 		case got = <-outcomes[i]:
-		case <-ctx.Done():
+		case <-limits[i].Done():
 			select {
 			case got = <-outcomes[i]: // ready at the same moment
 			default:
-				got.problem = whyStopped(ctx, limit)
+				got.problem = whyStopped(limits[i])
 			}
 		}
 		parts := r.fills(&s)
@@ -140,13 +178,13 @@ func collect(ctx context.Context, s Snapshot, readers []reader, limit time.Durat
 			reflect.ValueOf(parts[j]).Elem().Set(reflect.ValueOf(from).Elem())
 		}
 	}
-	explainAll("not reported on "+s.Host.OS, &s.Host, &s.Memory, &s.Cgroup, &s.Swap, &s.Pressure, &s.GPU, &s.Processes, &s.Disk)
+	explainAll("not reported on "+s.Host.OS, &s.Host, &s.Memory, &s.Cgroup, &s.Swap, &s.Pressure, &s.GPU, &s.Processes, &s.Disk, &s.Crashes, &s.CrashesFound)
 	return s
 }
 
-func whyStopped(ctx context.Context, limit time.Duration) string {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Sprintf("timed out after %s", limit)
+func whyStopped(ctx context.Context) string {
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause.Error()
 	}
 	return "cancelled"
 }
@@ -162,6 +200,9 @@ func explainAll(reason string, parts ...any) {
 }
 
 func explainIn(reason string, v reflect.Value) {
+	if !v.CanInterface() { // inside a time, say
+		return
+	}
 	if e, ok := v.Addr().Interface().(explainer); ok {
 		e.explain(reason)
 		return

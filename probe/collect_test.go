@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -31,12 +32,12 @@ func TestCollectSurvivesReaders(t *testing.T) {
 				end, begin := make(chan struct{}), time.Now()
 				s := collect(t.Context(), Snapshot{Host: Host{OS: "plan9"}, Model: &ModelState{Path: "m"}}, []reader{
 					{
-						func(_ context.Context, s *Snapshot) { tc.read(s, end) },
-						func(s *Snapshot) []any { return []any{&s.Swap, &s.Model} },
+						read:  func(_ context.Context, s *Snapshot) { tc.read(s, end) },
+						fills: func(s *Snapshot) []any { return []any{&s.Swap, &s.Model} },
 					},
 					{
-						func(_ context.Context, s *Snapshot) { s.Memory.TotalBytes = Known[int64](64, "good") },
-						func(s *Snapshot) []any { return []any{&s.Memory.TotalBytes} },
+						read:  func(_ context.Context, s *Snapshot) { s.Memory.TotalBytes = Known[int64](64, "good") },
+						fills: func(s *Snapshot) []any { return []any{&s.Memory.TotalBytes} },
 					},
 				}, time.Second)
 				if took := time.Since(begin); took > time.Second { // of the bubble's clock
@@ -65,8 +66,8 @@ func TestCollectCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	s := collect(ctx, Snapshot{}, []reader{{
-		func(ctx context.Context, s *Snapshot) { <-ctx.Done(); select {} },
-		func(s *Snapshot) []any { return []any{&s.Disk} },
+		read:  func(ctx context.Context, s *Snapshot) { <-ctx.Done(); select {} },
+		fills: func(s *Snapshot) []any { return []any{&s.Disk} },
 	}}, time.Minute)
 	if got := s.Disk.FreeBytes.Reason(); got != "cancelled" {
 		t.Errorf("reason %q, want cancelled", got)
@@ -145,11 +146,66 @@ func TestOutput(t *testing.T) {
 	}
 }
 
+// TestHangingProgramHidesNothing runs real programs, one of which never answers
+// and does not care about signals that can be caught.
+func TestHangingProgramHidesNothing(t *testing.T) {
+	dir := t.TempDir()
+	for name, script := range map[string]string{
+		"ioclasscount": "trap '' TERM INT; while :; do sleep 1; done",
+		"pmset":        "echo ' powermode 2'",
+		"ioreg":        "echo broken >&2; exit 3",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(ctx context.Context, name string, args ...string) (string, error) {
+		return output(ctx, filepath.Join(dir, filepath.Base(name)), args...)
+	}
+	a := apple{get: sysctls(map[string][]byte{"hw.memsize": u64(1 << 36)}), run: run, processes: func() ([]Process, bool) { return nil, false }}
+	s := collect(t.Context(), Snapshot{Host: Host{OS: "darwin"}}, a.readers(), 2*time.Second)
+	if got := s.GPU.ResourcesInUse.Reason(); !strings.Contains(got, "did not answer in time") && !strings.Contains(got, "timed out after 2s") {
+		t.Errorf("the program that hangs: %q", got)
+	}
+	if got := s.GPU.UtilizationPercent.Reason(); !strings.Contains(got, "exit status 3 (broken)") {
+		t.Errorf("the program that fails: %q", got)
+	}
+	if got := show(s.Host.PowerMode) + " " + show(s.Memory.TotalBytes); got != "high 68719476736" {
+		t.Errorf("the good ones: %s", got)
+	}
+}
+
+// A reader with a limit of its own is waited for longer than the others.
+func TestReadersHaveLimitsOfTheirOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		after := func(d time.Duration, into func(*Snapshot) *Value[int64], limit time.Duration) reader {
+			return reader{
+				read: func(ctx context.Context, s *Snapshot) {
+					select {
+					case <-time.After(d):
+						*into(s) = Known[int64](1, "slow")
+					case <-ctx.Done():
+						*into(s) = Unknown[int64](context.Cause(ctx).Error(), "slow")
+					}
+				},
+				fills: func(s *Snapshot) []any { return []any{into(s)} }, limit: limit,
+			}
+		}
+		s := collect(t.Context(), Snapshot{}, []reader{
+			after(3*time.Second, func(s *Snapshot) *Value[int64] { return &s.Swap.InBytes }, 0),
+			after(3*time.Second, func(s *Snapshot) *Value[int64] { return &s.Swap.OutBytes }, 5*time.Second),
+		}, time.Second)
+		if got := show(s.Swap.InBytes) + ", " + show(s.Swap.OutBytes); got != "timed out after 1s, 1" {
+			t.Errorf("got %s", got)
+		}
+	})
+}
+
 // TestReadersWithoutAnything runs both systems' readers where nothing can be
 // read: every value must say why.
 func TestReadersWithoutAnything(t *testing.T) {
 	for os, readers := range map[string][]reader{
-		"darwin": appleReaders(sysctls(nil), noPrograms, func() []Process { return nil }),
+		"darwin": apple{get: sysctls(nil), run: noPrograms, processes: func() ([]Process, bool) { return nil, true }, slow: true}.readers(),
 		"linux":  linuxReaders(tree(nil), noPrograms, Request{TopProcesses: 3}),
 	} {
 		start := Snapshot{Schema: SnapshotSchema, Host: Host{OS: os}, GPU: GPU{Kind: "cuda"}, Cgroup: &Cgroup{}}
@@ -165,6 +221,33 @@ func TestReadersWithoutAnything(t *testing.T) {
 			t.Errorf("a control group where there is none: %+v", s.Cgroup)
 		}
 		checkSound(t, s)
+	}
+}
+
+// NVIDIA's library is asked first; where it fails, its program.
+func TestNVML(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		r    nvmlReading
+		err  error
+		want string
+	}{
+		{"all of it", nvmlReading{Name: "NVIDIA H100", Driver: "580.1", Total: 80 << 30, Used: 1 << 30, Busy: 7, BusyKnown: true, ReasonsKnown: true}, nil, "NVIDIA H100 580.1 85899345920 1073741824 7 nominal nvml"},
+		{"hot", nvmlReading{Name: "x", Total: 1, BusyKnown: true, Busy: 101, Reasons: 1<<6 | 1<<2, ReasonsKnown: true}, nil, "x the driver does not say 1 0 is 101, which is no percentage heavy nvml"},
+		{"little of it", nvmlReading{Total: 1 << 63}, nil, "the driver does not say the driver does not say is impossibly large 0 the driver does not say the driver does not say why clocks are held down nvml"},
+		{"no library", nvmlReading{}, errors.New("libnvidia-ml.so.1: not found"), "smi 1 2097152 1048576 3 not reported on linux nvidia-smi name"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := tree(nil)
+			p.nvml = func() (nvmlReading, error) { return tc.r, tc.err }
+			run := func(context.Context, string, ...string) (string, error) { return "smi, 1, 2, 1, 3\n", nil }
+			s := collect(t.Context(), Snapshot{Host: Host{OS: "linux"}, GPU: GPU{Kind: "cuda"}}, linuxReaders(p, run, Request{}), time.Minute)
+			g := s.GPU
+			if got := strings.Join([]string{show(g.Name), show(g.DriverVersion), show(g.MemoryBytes), show(g.UsedBytes), show(g.UtilizationPercent), show(s.Host.Thermal), g.Name.Source()}, " "); got != tc.want {
+				t.Errorf("got %q", got)
+			}
+			checkSound(t, s)
+		})
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 func output(ctx context.Context, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	cmd.WaitDelay = 100 * time.Millisecond // for a pipe that a grandchild holds
+	cmd.WaitDelay = time.Second // for a pipe that a grandchild holds; long enough to read what was said on a busy machine
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

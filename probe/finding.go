@@ -30,8 +30,31 @@ type Finding struct {
 	Fix        []Fix      `json:"fix,omitempty"`
 	Evidence   []Evidence `json:"evidence,omitempty"`
 	Confidence Confidence `json:"confidence,omitempty"`
+	Proof      *Proof     `json:"proof,omitempty"`      // nil when nothing was tried
 	DependsOn  []string   `json:"depends_on,omitempty"` // codes whose failure explains this one away
 }
+
+// Proof is what became of a symptom when its cause was taken away in a burst.
+type Proof struct {
+	Verdict ProofVerdict `json:"verdict"`
+	Changed string       `json:"changed"`        // what took the cause away
+	Symptom string       `json:"symptom"`        // what was looked at
+	Unit    string       `json:"unit,omitempty"` // bytes, s, share, or empty for a count
+	Before  float64      `json:"before"`         // with the cause
+	After   float64      `json:"after"`          // without; of no meaning when the verdict is open
+	Bursts  int          `json:"bursts"`         // that were run for it
+	Seconds float64      `json:"seconds"`        // that they took
+	Text    string       `json:"text"`           // in a sentence
+}
+
+// ProofVerdict is what a proof came to.
+type ProofVerdict string
+
+const (
+	ProofHolds   ProofVerdict = "proven"  // the symptom went with the cause
+	ProofRefuted ProofVerdict = "refuted" // it stayed: the cause is another one, or not the only one
+	ProofOpen    ProofVerdict = "open"    // the bursts could not tell
+)
 
 // Fix is something to do.
 type Fix struct {

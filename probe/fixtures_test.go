@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -26,6 +27,7 @@ func TestFixtures(t *testing.T) {
 	for _, tc := range []struct{ name, os string }{
 		{"mac-m3-ultra-96gb", "darwin"},
 		{"mac-m1-16gb-pressure", "darwin"},
+		{"mac-m4-max-128gb-wired", "darwin"},
 		{"linux", "linux"},
 		{"linux-container", "linux"},
 	} {
@@ -41,13 +43,13 @@ func TestFixtures(t *testing.T) {
 			}
 
 			start := Snapshot{
-				Schema: SnapshotSchema, At: want.At, Disk: want.Disk, Install: want.Install, Model: want.Model, Data: want.Data,
+				Schema: SnapshotSchema, Origin: want.Origin, At: want.At, Disk: want.Disk, Install: want.Install, Model: want.Model, Data: want.Data,
 				Host: Host{OS: want.Host.OS, Arch: want.Host.Arch}, GPU: GPU{Kind: want.GPU.Kind, WorkingSetBytes: want.GPU.WorkingSetBytes},
 			}
 			readers := macReaders(t, tc.name)
 			if tc.os == "linux" {
 				explainAll("no GPU that MLX could use was found", &start.GPU)
-				readers = linuxReaders(procfs{os.DirFS(filepath.Join("testdata", tc.name)), 4096}, noPrograms, Request{TopProcesses: 1})
+				readers = linuxReaders(procfs{root: os.DirFS(filepath.Join("testdata", tc.name)), pageBytes: 4096}, noPrograms, Request{TopProcesses: 1})
 			}
 			got := collect(t.Context(), start, readers, time.Minute)
 			if tc.os == "linux" {
@@ -82,13 +84,37 @@ func macReaders(t *testing.T, name string) []reader {
 		return nil
 	}
 	dir := filepath.Join("testdata", name)
-	run := func(_ context.Context, program string, _ ...string) (string, error) {
+	run := func(_ context.Context, program string, args ...string) (string, error) {
+		if len(args) > 1 && args[1] == "therm" {
+			program += "-therm"
+		}
 		b, err := os.ReadFile(filepath.Join(dir, filepath.Base(program)+".txt"))
-		return string(b), err
+		if err != nil {
+			return "", errors.New(program + ": not recorded")
+		}
+		return string(b), nil
 	}
-	return appleReaders(recordedSysctl(t, filepath.Join(dir, "sysctl.txt")), run, func() []Process {
-		return recordedProcesses(t, filepath.Join(dir, "rusage.txt"))
-	})
+	a := apple{get: recordedSysctl(t, filepath.Join(dir, "sysctl.txt")), run: run, top: 5, slow: true, processes: func() ([]Process, bool) {
+		return recordedProcesses(t, filepath.Join(dir, "rusage.txt")), true
+	}}
+	if b, err := os.ReadFile(filepath.Join(dir, "vm_statistics64.txt")); err == nil {
+		a.vm = func() ([]byte, error) { return unhex(t, strings.TrimSpace(string(b))), nil }
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "thermal.txt")); err == nil {
+		a.thermal = func() (uint64, error) { return strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64) }
+	}
+	readers := a.readers()
+	if reports := filepath.Join(dir, "DiagnosticReports"); exists(reports) {
+		readers = append(readers, crashReader("DiagnosticReports", func(now time.Time) ([]Crash, error) {
+			return crashReports([]fs.FS{os.DirFS(reports)}, []string{"/Library/Logs/DiagnosticReports"}, now)
+		}))
+	}
+	return readers
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func recordedSysctl(t *testing.T, path string) sysctl {
@@ -119,7 +145,7 @@ func recordedProcesses(t *testing.T, path string) []Process {
 		p.ResidentBytes, p.FootprintBytes = decodeRusage(unhex(t, fields[len(fields)-1]))
 		all = append(all, p)
 	})
-	return largest(all, 5, func(p Process) int64 { return p.FootprintBytes.Or(0) })
+	return all
 }
 
 func eachLine(t *testing.T, path string, do func(string)) {

@@ -24,7 +24,7 @@ func LoadSnapshot(r io.Reader) (Snapshot, error) {
 	}
 	s, err := decodeSnapshot(raw)
 	if err != nil {
-		return Snapshot{}, fmt.Errorf("load snapshot: %w; save what `mlxdyno doctor --json` prints on the machine in question", err)
+		return Snapshot{}, fmt.Errorf("load snapshot: %w; save one with `mlxdyno doctor --snapshot-out FILE` on the machine in question", err)
 	}
 	return s, nil
 }

@@ -29,7 +29,7 @@ func TestSnapshotRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := cmp.Options{compareValue[string](), compareValue[int](), compareValue[int64](), compareValue[uint64](), compareValue[float64](), compareValue[PowerMode](), compareValue[PressureLevel]()}
+	opts := cmp.Options{compareValue[string](), compareValue[int](), compareValue[int64](), compareValue[uint64](), compareValue[float64](), compareValue[PowerMode](), compareValue[PressureLevel](), compareValue[Thermal]()}
 	for name, got := range map[string]Snapshot{"alone": back, "in a report": inReport} {
 		if diff := cmp.Diff(s, got, opts); diff != "" {
 			t.Errorf("snapshot changed %s (-before +after):\n%s", name, diff)
@@ -60,7 +60,7 @@ func TestLoadSnapshotErrors(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Fatalf("error %v, want %q", err, tc.want)
 			}
-			if !strings.Contains(err.Error(), "mlxdyno doctor --json") {
+			if !strings.Contains(err.Error(), "mlxdyno doctor --snapshot-out") {
 				t.Errorf("error %v says not what to do", err)
 			}
 		})

@@ -2,8 +2,20 @@ package probe
 
 import (
 	"reflect"
+	"runtime"
 	"testing"
 )
+
+func TestReadVitalsReadsWhatASnapshotReads(t *testing.T) {
+	whole, quick := Collect(t.Context(), Request{}).Vitals(), ReadVitals(t.Context())
+	if whole.Swap.OutBytes.Known() != quick.Swap.OutBytes.Known() || whole.Swap.TotalBytes != quick.Swap.TotalBytes ||
+		whole.Thermal.Known() != quick.Thermal.Known() || whole.Pressure.SomeAvg10.Known() != quick.Pressure.SomeAvg10.Known() {
+		t.Errorf("read alone %+v, in the snapshot %+v", quick, whole)
+	}
+	if runtime.GOOS == "linux" && !quick.Swap.UsedBytes.Known() {
+		t.Errorf("swap is unknown: %s", quick.Swap.UsedBytes.Reason())
+	}
+}
 
 // The quick reading is the same as the snapshot's.
 func TestReadPressureReadsWhatASnapshotReads(t *testing.T) {

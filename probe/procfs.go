@@ -16,6 +16,7 @@ import (
 type procfs struct {
 	root      fs.FS
 	pageBytes int64
+	nvml      func() (nvmlReading, error) // nil leaves it to nvidia-smi
 }
 
 // file returns the text of a file that is named by its absolute path.

@@ -10,35 +10,46 @@ import (
 func linuxReaders(p procfs, run runner, r Request) []reader {
 	return []reader{
 		{
-			func(_ context.Context, s *Snapshot) {
+			read: func(_ context.Context, s *Snapshot) {
 				p.host(s)
 				s.Host.Cores = Known(runtime.NumCPU(), "scheduler affinity")
 			},
-			func(s *Snapshot) []any { return []any{&s.Host} },
-		},
-		{
-			func(_ context.Context, s *Snapshot) { p.memory(s) },
-			func(s *Snapshot) []any { return []any{&s.Memory, &s.Swap} },
-		},
-		{
-			func(_ context.Context, s *Snapshot) { p.pressure(s) },
-			func(s *Snapshot) []any { return []any{&s.Pressure} },
-		},
-		{
-			func(_ context.Context, s *Snapshot) { p.cgroup(s) },
-			func(s *Snapshot) []any { return []any{&s.Cgroup} },
-		},
-		{
-			func(_ context.Context, s *Snapshot) { s.Processes = p.processes(r.TopProcesses) },
-			func(s *Snapshot) []any { return []any{&s.Processes} },
-		},
-		{
-			func(ctx context.Context, s *Snapshot) {
-				if s.GPU.Kind == "cuda" {
-					readNVIDIA(ctx, run, &s.GPU)
-				}
+			fills: func(s *Snapshot) []any {
+				h := &s.Host
+				return []any{&h.OSVersion, &h.Kernel, &h.Chip, &h.HardwareModel, &h.Cores, &h.UptimeSeconds, &h.Load1}
 			},
-			func(s *Snapshot) []any { return []any{&s.GPU} },
+		},
+		{
+			read:  func(_ context.Context, s *Snapshot) { p.memory(s) },
+			fills: func(s *Snapshot) []any { return []any{&s.Memory, &s.Swap} },
+		},
+		{
+			read:  func(_ context.Context, s *Snapshot) { p.pressure(s) },
+			fills: func(s *Snapshot) []any { return []any{&s.Pressure} },
+		},
+		{
+			read:  func(_ context.Context, s *Snapshot) { p.cgroup(s) },
+			fills: func(s *Snapshot) []any { return []any{&s.Cgroup} },
+		},
+		{
+			read:  func(_ context.Context, s *Snapshot) { s.Processes = p.processes(r.TopProcesses) },
+			fills: func(s *Snapshot) []any { return []any{&s.Processes} },
+		},
+		{
+			read: func(ctx context.Context, s *Snapshot) {
+				if s.GPU.Kind != "cuda" {
+					return
+				}
+				if p.nvml != nil {
+					if r, err := p.nvml(); err == nil {
+						decodeNVML(r, s)
+						return
+					}
+				}
+				readNVIDIA(ctx, run, &s.GPU)
+			},
+			fills: func(s *Snapshot) []any { return []any{&s.GPU, &s.Host.Thermal} },
+			limit: slowTimeout,
 		},
 	}
 }

@@ -13,7 +13,7 @@ func tree(files map[string]string) procfs {
 	for name, text := range files {
 		fsys[name] = &fstest.MapFile{Data: []byte(text)}
 	}
-	return procfs{fsys, 4096}
+	return procfs{root: fsys, pageBytes: 4096}
 }
 
 func TestProcfsMissing(t *testing.T) {

@@ -9,19 +9,25 @@ import (
 // Snapshot is everything that was read at one moment. It is plain data: a Mac's
 // snapshot, saved as JSON, is diagnosed anywhere.
 type Snapshot struct {
-	Schema    string      `json:"schema"` // SnapshotSchema
-	At        time.Time   `json:"at"`
-	Host      Host        `json:"host"`
-	Memory    Memory      `json:"memory"`
-	Cgroup    *Cgroup     `json:"cgroup,omitempty"` // nil where there are none
-	Swap      Swap        `json:"swap"`
-	Pressure  Pressure    `json:"pressure"`
-	GPU       GPU         `json:"gpu"`
-	Processes []Process   `json:"processes,omitempty"` // the largest first
-	Disk      Disk        `json:"disk"`
-	Install   Install     `json:"install"`
-	Model     *ModelState `json:"model,omitempty"` // nil when none was named
-	Data      *DataState  `json:"data,omitempty"`  // nil when none was named
+	Schema    string    `json:"schema"`           // SnapshotSchema
+	Origin    string    `json:"origin,omitempty"` // how it came about, when no machine was read
+	At        time.Time `json:"at"`
+	Host      Host      `json:"host"`
+	Memory    Memory    `json:"memory"`
+	Cgroup    *Cgroup   `json:"cgroup,omitempty"` // nil where there are none
+	Swap      Swap      `json:"swap"`
+	Pressure  Pressure  `json:"pressure"`
+	GPU       GPU       `json:"gpu"`
+	Processes []Process `json:"processes,omitempty"` // the largest first
+	Disk      Disk      `json:"disk"`
+
+	Crashes      []Crash    `json:"crashes,omitempty"`  // of the last 30 days, the newest first
+	CrashesFound Value[int] `json:"crashes_found"`      // unknown, with the reason, when not all could be looked at
+	LastRun      *LastRun   `json:"last_run,omitempty"` // nil when the last training ended well, or there is none
+
+	Install Install     `json:"install"`
+	Model   *ModelState `json:"model,omitempty"` // nil when none was named
+	Data    *DataState  `json:"data,omitempty"`  // nil when none was named
 }
 
 // SnapshotSchema names the form of a Snapshot.
@@ -40,7 +46,20 @@ type Host struct {
 	UptimeSeconds    Value[uint64]    `json:"uptime_seconds"`
 	Load1            Value[float64]   `json:"load1"`
 	PowerMode        Value[PowerMode] `json:"power_mode"`
+	Thermal          Value[Thermal]   `json:"thermal"` // macOS
 }
+
+// Thermal is macOS's thermal pressure: how far the system holds the chip back
+// for its heat.
+type Thermal string
+
+const (
+	ThermalNominal  Thermal = "nominal"
+	ThermalModerate Thermal = "moderate"
+	ThermalHeavy    Thermal = "heavy"
+	ThermalTrapping Thermal = "trapping" // about to sleep
+	ThermalSleeping Thermal = "sleeping"
+)
 
 // PowerMode is the system's energy setting.
 type PowerMode string
@@ -73,6 +92,7 @@ type Cgroup struct {
 	// that the kernel can take back (inactive_file of memory.stat). Where
 	// memory.stat does not say it, the cache is in, and the source tells so.
 	UsageBytes Value[int64]  `json:"usage_bytes"`
+	PeakBytes  Value[int64]  `json:"peak_bytes"` // highest usage so far, file cache included
 	OOMKills   Value[uint64] `json:"oom_kills"`
 }
 
@@ -90,6 +110,13 @@ type Pressure struct {
 	SomeAvg10 Value[float64]       `json:"some_avg10"` // Linux, percent of time some task stalled
 	FullAvg10 Value[float64]       `json:"full_avg10"` // Linux, percent of time all tasks stalled
 	OOMKills  Value[uint64]        `json:"oom_kills"`  // Linux, whole machine since boot
+}
+
+// Vitals are what changes while steps run.
+type Vitals struct {
+	Swap     Swap           `json:"swap"`
+	Pressure Pressure       `json:"pressure"`
+	Thermal  Value[Thermal] `json:"thermal"`
 }
 
 // PressureLevel is macOS's kern.memorystatus_vm_pressure_level.
@@ -110,6 +137,7 @@ type GPU struct {
 	UsedBytes          Value[int64]  `json:"used_bytes"`        // NVIDIA
 	WiredLimitBytes    Value[int64]  `json:"wired_limit_bytes"` // iogpu.wired_limit_mb; 0 is the system's default policy
 	ResourceLimit      Value[int64]  `json:"resource_limit"`    // live buffers
+	ResourcesInUse     Value[int64]  `json:"resources_in_use"`  // live buffers of all programs, macOS
 	WorkingSetBytes    Value[int64]  `json:"working_set_bytes"` // from MLX, when a worker has said it
 	UtilizationPercent Value[int]    `json:"utilization_percent"`
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 
 	"github.com/mlxdyno/mlxdyno/probe"
 	"github.com/mlxdyno/mlxdyno/probe/budget"
@@ -35,6 +36,9 @@ func Doctor(w io.Writer, r diagnose.Report, s Style) error {
 		if r.NextWhy != "" {
 			p.text(4, plain, r.NextWhy)
 		}
+	}
+	if s.Verbose {
+		p.monitor(r.Snapshot)
 	}
 	return p.flush(w)
 }
@@ -166,6 +170,9 @@ func (p *page) finding(f probe.Finding) {
 		p.text(2, faint, "needs "+strings.Join(f.DependsOn, ", ")+" first")
 	}
 	p.evidence(f.Evidence)
+	if f.Proof != nil {
+		p.proof(*f.Proof)
+	}
 	for _, fix := range f.Fix {
 		p.fix(fix)
 	}
@@ -174,13 +181,47 @@ func (p *page) finding(f probe.Finding) {
 func (p *page) evidence(list []probe.Evidence) {
 	rows := make([][]cell, len(list))
 	for i, e := range list {
-		expected := ""
-		if e.Expected != "" {
-			expected = joined(" ", e.Expected, e.Unit)
+		expected := e.Expected
+		if expected != "" && unicode.IsDigit(rune(expected[len(expected)-1])) { // else it has a unit of its own
+			expected = joined(" ", expected, e.Unit)
 		}
 		rows[i] = []cell{{text: e.Name}, {text: joined(" ", e.Observed, e.Unit)}, {text: expected}, {e.Source, faint}}
 	}
 	p.table([]column{{title: "evidence"}, {title: "observed"}, {title: "expected"}, {title: "from"}}, rows)
+}
+
+// verdicts of proofs in words; not every proof is one.
+var verdicts = map[probe.ProofVerdict]struct {
+	word string
+	tone tone
+}{
+	probe.ProofHolds:   {"proven", fine},
+	probe.ProofRefuted: {"not this, or not alone", caution},
+	probe.ProofOpen:    {"could not be told", note},
+}
+
+// proof says what became of the symptom without its cause.
+func (p *page) proof(f probe.Proof) {
+	v, ok := verdicts[f.Verdict]
+	if !ok {
+		v.word, v.tone = string(f.Verdict), note
+	}
+	show := map[string]func(float64) string{
+		"bytes": func(x float64) string { return trainer.FormatBytes(int64(x)) }, "s": seconds, "share": percent,
+	}[f.Unit]
+	if show == nil {
+		show = number
+	}
+	text := v.word + ": with " + f.Changed
+	if f.Verdict == probe.ProofOpen {
+		text += "; " + f.Text
+	} else {
+		text += ", " + f.Symptom + " " + show(f.Before) + " → " + show(f.After)
+	}
+	if f.Bursts > 0 {
+		text += " (" + count(f.Bursts, "burst") + ", " + seconds(f.Seconds) + ")"
+	}
+	p.hanging("  proof: ", v.tone, text)
 }
 
 func (p *page) fix(f probe.Fix) {

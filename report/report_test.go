@@ -16,7 +16,10 @@ import (
 	"github.com/olekukonko/tablewriter/pkg/twwidth"
 
 	"github.com/mlxdyno/mlxdyno/mlxbind/install"
+	"github.com/mlxdyno/mlxdyno/probe"
+	"github.com/mlxdyno/mlxdyno/probe/check"
 	"github.com/mlxdyno/mlxdyno/probe/diagnose"
+	"github.com/mlxdyno/mlxdyno/probe/verify"
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/run"
 	"github.com/mlxdyno/mlxdyno/tuner"
@@ -43,9 +46,46 @@ func pages(t *testing.T) map[string]render {
 		"setup-missing": func(w io.Writer, s Style) error {
 			return Setup(w, nil, install.Report{State: install.Missing, Before: "there is none in home", Log: "home/setup.log"}, s)
 		},
+		"verify": func(w io.Writer, s Style) error { return Verify(w, verified(), s) },
+		"doctor-monitor": func(w io.Writer, s Style) error {
+			s.Verbose = true
+			return Doctor(w, diagnose.Report{Schema: diagnose.Schema, Healthy: true, Snapshot: snapshot(t, "linux-container")}, s)
+		},
 		"runs":      func(w io.Writer, s Style) error { return Runs(w, listed(), s) },
 		"runs-none": func(w io.Writer, s Style) error { return Runs(w, nil, s) },
 	}
+}
+
+// TestChecksPage holds docs/checks.md to the stories; -update writes it.
+func TestChecksPage(t *testing.T) {
+	var b bytes.Buffer
+	if err := Checks(&b, check.Stories()); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, filepath.Join("..", "docs", "checks.md"), b.String())
+}
+
+// Every system that MLX runs on has commands to watch with.
+func TestWatches(t *testing.T) {
+	for os, want := range map[string]string{"darwin": "vm_stat 5", "linux": "vmstat 5", "plan9": "mlxdyno report last"} {
+		var b bytes.Buffer
+		r := diagnose.Report{Schema: diagnose.Schema, Snapshot: probe.Snapshot{Host: probe.Host{OS: os}}}
+		if err := Doctor(&b, r, Style{Verbose: true}); err != nil || !strings.Contains(b.String(), "$ "+want) {
+			t.Errorf("%s: no %q (%v) in\n%s", os, want, err, b.String())
+		}
+		b.Reset()
+		if err := Doctor(&b, r, Style{}); err != nil || strings.Contains(b.String(), want) {
+			t.Errorf("%s: said without being asked (%v)", os, err)
+		}
+	}
+}
+
+func verified() verify.Comparison {
+	return verify.Compare(
+		verify.Side{Name: "before.json", Kind: "doctor", PeakBytes: trainer.Some[int64](11e9), LimitBytes: trainer.Some[int64](10e9), TokensPerSecond: trainer.Some(412.4),
+			Pressed: trainer.Some(true), Pressure: "2.00 GB were swapped out while trial steps ran", Died: trainer.Some(false), LeakBytesAStep: trainer.Some(524288.0)},
+		verify.Side{Name: "home/runs/20260302-093000-ab12", Kind: "train", PeakBytes: trainer.Some[int64](8e9), LimitBytes: trainer.Some[int64](10e9), TokensPerSecond: trainer.Some(380.0),
+			Pressed: trainer.Some(false), Died: trainer.Some(false), LeakUnknown: "a training's steps have many shapes; mlxdyno doctor judges leaks"})
 }
 
 func impossible() tuner.Report {
@@ -132,6 +172,7 @@ func TestDocumentsFollowTheirSchemas(t *testing.T) {
 		{"sick", "doctor", sick(t)},
 		{"quick", "doctor", quick(t)},
 		{"zero doctor", "doctor", diagnose.Report{Schema: diagnose.Schema}},
+		{"verified", "verify", verified()},
 		{"tuned", "tune", tuned()},
 		{"doubted", "tune", doubted()},
 		{"impossible", "tune", impossible()},

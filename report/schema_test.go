@@ -19,6 +19,7 @@ import (
 	"github.com/mlxdyno/mlxdyno/probe/leak"
 	"github.com/mlxdyno/mlxdyno/probe/pace"
 	"github.com/mlxdyno/mlxdyno/probe/patient"
+	"github.com/mlxdyno/mlxdyno/probe/verify"
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/run"
 	"github.com/mlxdyno/mlxdyno/tuner"
@@ -41,6 +42,7 @@ var documents = map[string]struct {
 	"explain":  {ExplainSchema, "What mlxdyno doctor explain --json prints", ExplainDocument{}},
 	"fuse":     {FuseSchema, "What mlxdyno fuse --json prints", FuseDocument{}},
 	"plan":     {PlanSchema, "What mlxdyno train --explain-plan --json prints", PlanDocument{}},
+	"verify":   {verify.Schema, "What mlxdyno report --verify --json prints", verify.Comparison{}},
 	"error":    {ErrorSchema, "What any command prints with --json when it could not do its part", Error{}},
 }
 
@@ -48,6 +50,10 @@ var documents = map[string]struct {
 var words = map[reflect.Type][]any{
 	reflect.TypeFor[probe.Severity]():     {"pass", "info", "warn", "fail", "skipped", "unknown"},
 	reflect.TypeFor[probe.Confidence]():   {"", "proven", "measured", "likely"},
+	reflect.TypeFor[probe.ProofVerdict](): {"proven", "refuted", "open"},
+	reflect.TypeFor[verify.Verdict]():     {"pass", "fail", "open"},
+	reflect.TypeFor[probe.CrashKind]():    {"panic", "jetsam", "oom", "gpu"},
+	reflect.TypeFor[probe.Thermal]():      {"nominal", "moderate", "heavy", "trapping", "sleeping"},
 	reflect.TypeFor[trainer.Outcome]():    {"", "finished", "stopped", "failed", "crashed", "killed", "oom", "stalled", "broken"},
 	reflect.TypeFor[trainer.Origin]():     {"default", "tuned", "file", "flag"},
 	reflect.TypeFor[tuner.Verdict]():      {"confirmed", "unconfirmed", "impossible"},

@@ -114,7 +114,7 @@ func hintFor(err error) string {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR):
 		return "name a place that can be written, with --run-dir, --output or MLXDYNO_HOME"
 	}
-	return "this is a failure of mlxdyno itself; please report it with the command line and mlxdyno doctor --json"
+	return "this is a failure of mlxdyno itself; please report it with the command line and what mlxdyno doctor --bundle mlxdyno.zip packs"
 }
 
 // fail reports err in the form that was asked for and returns the exit status.

@@ -42,6 +42,11 @@ func TestExamples(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for _, name := range []string{"before.json", "after.json"} { // what report --verify compares
+		if err := os.WriteFile(filepath.Join(dir, name), quick(t, home), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		for _, sub := range c.Commands() {

@@ -1,7 +1,14 @@
 package main
 
 import (
+	"archive/tar"
+	"archive/zip"
+	"compress/gzip"
 	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -111,6 +118,84 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 		if !slices.Equal(types, args[1:]) || len(p.Sample) == 0 {
 			ts.Fatalf("%d samples of %v", len(p.Sample), types)
 		}
+	},
+	// unpack FILE DIR unpacks a .zip or .tar.gz.
+	"unpack": func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) != 2 {
+			ts.Fatalf("usage: unpack FILE DIR")
+		}
+		put := func(name string, r io.Reader) {
+			path := filepath.Join(ts.MkAbs(args[1]), filepath.FromSlash(name))
+			ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
+			text, err := io.ReadAll(r)
+			ts.Check(err)
+			ts.Check(os.WriteFile(path, text, 0o644))
+		}
+		if strings.HasSuffix(args[0], ".zip") {
+			z, err := zip.OpenReader(ts.MkAbs(args[0]))
+			ts.Check(err)
+			defer z.Close()
+			for _, f := range z.File {
+				r, err := f.Open()
+				ts.Check(err)
+				put(f.Name, r)
+			}
+			return
+		}
+		f, err := os.Open(ts.MkAbs(args[0]))
+		ts.Check(err)
+		defer f.Close()
+		g, err := gzip.NewReader(f)
+		ts.Check(err)
+		for t := tar.NewReader(g); ; {
+			h, err := t.Next()
+			if err == io.EOF {
+				return
+			}
+			ts.Check(err)
+			put(h.Name, t)
+		}
+	},
+	// lacks DIR WORD… checks that no file below DIR, nor its name, has one of the words.
+	"lacks": func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) < 2 {
+			ts.Fatalf("usage: lacks DIR WORD…")
+		}
+		files := 0
+		ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			files++
+			text, err := os.ReadFile(path)
+			for _, word := range args[1:] {
+				if strings.Contains(string(text), word) || strings.Contains(d.Name(), word) {
+					ts.Logf("%s has %q", path, word)
+					err = errors.Join(err, fmt.Errorf("%s has %q", d.Name(), word))
+				}
+			}
+			return err
+		}))
+		if files == 0 {
+			ts.Fatalf("there are no files below %s", args[0])
+		}
+	},
+	// beheaded DIR leaves a run as the crash of its machine does: nobody wrote
+	// down how its worker ended, and its last event is torn.
+	"beheaded": func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) != 1 {
+			ts.Fatalf("usage: beheaded DIR")
+		}
+		journal := filepath.Join(ts.MkAbs(args[0]), "journal.jsonl")
+		text := ts.ReadFile(journal)
+		i := strings.Index(text, `{"kind":"segment ended"`)
+		if i < 0 {
+			ts.Fatalf("no worker ended in %s", text)
+		}
+		ts.Check(os.WriteFile(journal, []byte(text[:i]), 0o644))
+		events := filepath.Join(ts.MkAbs(args[0]), "events.jsonl")
+		lines := strings.SplitAfter(ts.ReadFile(events), "\n")
+		ts.Check(os.WriteFile(events, []byte(strings.Join(lines[:len(lines)/2], "")+`{"kind":"st`), 0o644))
 	},
 	// truncate FILE cuts the last third of a file off.
 	"truncate": func(ts *testscript.TestScript, _ bool, args []string) {

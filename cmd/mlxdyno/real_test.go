@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"github.com/mlxdyno/mlxdyno/mlxbind/install"
+	"github.com/mlxdyno/mlxdyno/probe"
+	"github.com/mlxdyno/mlxdyno/probe/diagnose"
+	"github.com/mlxdyno/mlxdyno/report"
 	"github.com/mlxdyno/mlxdyno/trainer/demo"
 	"github.com/mlxdyno/mlxdyno/trainer/run"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -225,4 +228,38 @@ func TestInterrupt(t *testing.T) {
 	if pid, _ := workerOf(dir); !gone(pid) {
 		t.Error("the worker outlived the program")
 	}
+}
+
+// A cause that a burst can take away is proven by one: products with packed
+// weights take more than twice as long on a CPU as with dense ones made of them.
+// Scripts run side by side, which is no way to measure; this runs alone.
+func TestRealProof(t *testing.T) {
+	w := theWorld()
+	home := t.TempDir()
+	if err := w.prepare(home); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "mlxdyno", "doctor", "--model", w.paths.Model4bit, "--data", w.paths.Completions, "--burst", "6s", "--matmul", "quantized", "--prove", "--json", "-q")
+	cmd.Env = append(os.Environ(), "MLXDYNO_HOME="+home, "OPENBLAS_NUM_THREADS=1", "LC_ALL=C.UTF-8")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := report.Validate("doctor", out); err != nil {
+		t.Fatal(err)
+	}
+	var r diagnose.Report
+	if err := json.Unmarshal(out, &r); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range r.Findings {
+		if f.Code != "config.matmul" {
+			continue
+		}
+		if p := f.Proof; p == nil || p.Verdict != probe.ProofHolds || f.Confidence != probe.Proven || p.Bursts != 4 || p.Before <= p.After || p.Changed != "--matmul quantized → auto" {
+			t.Errorf("confidence %s, proof %+v", f.Confidence, p)
+		}
+		return
+	}
+	t.Errorf("no finding of packed weights in %s", out)
 }

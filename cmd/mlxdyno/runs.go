@@ -11,9 +11,12 @@ import (
 )
 
 func (a *app) reportCommand() *cobra.Command {
-	var profile *profileFlags
+	var (
+		profile *profileFlags
+		compare bool
+	)
 	cmd := &cobra.Command{
-		Use:   "report [RUN]",
+		Use:   "report [RUN]\n  mlxdyno report --verify BEFORE AFTER",
 		Short: "Show a finished, running or broken-off training again",
 		Long: `Rebuilds the report of a training from its run directory: a path, a name as
 "mlxdyno runs" lists it, or "last", which is the default.
@@ -21,10 +24,22 @@ func (a *app) reportCommand() *cobra.Command {
 A run that was trained with --profile has a profile, which the report shows: where
 the time of those steps went by phase, block, layer and operation, and what memory
 held at the peak. --pprof and --pprof-inuse write it for go tool pprof, which draws
-flame graphs.`,
-		Example: "  mlxdyno report last\n  mlxdyno report last --json",
-		Args:    cobra.MaximumNArgs(1),
+flame graphs.
+
+--verify says whether a cure worked: BEFORE and AFTER are runs, or files with what
+doctor --json or train --json printed. Memory limit, speed, memory pressure, want of
+memory and leak each pass or fail; the exit status is 1 when one fails.`,
+		Example: "  mlxdyno report last\n  mlxdyno report last --json\n  mlxdyno report --verify before.json after.json",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if compare {
+				return cobra.ExactArgs(2)(cmd, args)
+			}
+			return cobra.MaximumNArgs(1)(cmd, args)
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
+			if compare {
+				return a.verify(args[0], args[1])
+			}
 			dir, err := findRun(append(args, "last")[0])
 			if err != nil {
 				return err
@@ -41,6 +56,10 @@ flame graphs.`,
 		ValidArgsFunction: completeRuns,
 	}
 	profile = addProfileFlags(cmd)
+	cmd.Flags().BoolVar(&compare, "verify", false, "compare two: did what was changed between them help?")
+	for _, name := range []string{"pprof", "pprof-inuse"} {
+		cmd.MarkFlagsMutuallyExclusive("verify", name)
+	}
 	return cmd
 }
 

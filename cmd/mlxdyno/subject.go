@@ -60,7 +60,7 @@ func (a *app) open(ctx context.Context, settings trainer.Settings) (*subject, er
 	if envErr != nil {
 		return nil, envErr
 	}
-	if s.set, err = a.tokenize(ctx, s); err != nil {
+	if s.set, err = a.tokenize(ctx, s, false); err != nil {
 		return nil, err
 	}
 	return s, s.consistent()
@@ -127,12 +127,13 @@ func (s *subject) openModel() error {
 	return err
 }
 
-// tokenize prepares the text, with progress.
-func (a *app) tokenize(ctx context.Context, s *subject) (*data.Set, error) {
+// tokenize prepares the text, with progress; or, with cached, takes what was
+// prepared before.
+func (a *app) tokenize(ctx context.Context, s *subject, cached bool) (*data.Set, error) {
 	shown := ""
 	set, err := data.Prepare(ctx, data.Options{
 		Python: s.env.Python, Environ: s.env.Environ(), Versions: s.env.Versions,
-		CacheDir: filepath.Join(s.home, "cache", "tokens"),
+		CacheDir: filepath.Join(s.home, "cache", "tokens"), CacheOnly: cached,
 		Progress: func(split string, done, total int) {
 			if split != shown {
 				a.progress("tokenizing %s (%d rows in all)", split, total)

@@ -172,6 +172,7 @@ func statusOf(r *run.Report) error {
 // chain is the whole line: a diagnosis, a search, and perhaps a training.
 type chain struct {
 	burst    time.Duration
+	prove    diagnose.Prove
 	diagnose bool // with bursts; else only what can be read
 	failOn   string
 	train    bool
@@ -197,7 +198,7 @@ func (a *app) chain(ctx context.Context, settings trainer.Settings, c chain) err
 	if err != nil {
 		return err
 	}
-	if doc.Doctor, err = a.diagnose(ctx, settings, nil, !c.diagnose, c.burst); err != nil {
+	if doc.Doctor, err = a.diagnose(ctx, settings, nil, !c.diagnose, c.burst, c.prove, &recorder{}); err != nil {
 		return err
 	}
 	if c.diagnose || !doc.Doctor.Healthy {
@@ -205,7 +206,7 @@ func (a *app) chain(ctx context.Context, settings trainer.Settings, c chain) err
 	} else {
 		a.progress("doctor --quick: %s", quickVerdict(doc.Doctor))
 	}
-	if fails(doc.Doctor, c.failOn) {
+	if !doc.Doctor.Healthy || fails(doc.Doctor, c.failOn) { // nothing goes on with what cannot work
 		return a.endChain(doc, reported{statusSubject})
 	}
 	if !c.wishes.fresh {

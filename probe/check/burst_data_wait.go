@@ -34,4 +34,8 @@ var burstDataWait = Check{
 		f.Fix = []probe.Fix{{Text: "Keep the data and mlxdyno's home on a local disk, and close programs that use the CPU"}}
 		return f
 	},
+	prove: func(in Input) (Experiment, bool) {
+		return Experiment{What: "batches made once, instead of the data's own", Before: in.Data, After: in.Burst,
+			Symptom: "time spent on data", Unit: "share", Measure: dataShare, Least: dataWaitTolerated}, in.Burst != nil
+	},
 }

@@ -13,7 +13,7 @@ const (
 )
 
 var burstDrift = Check{
-	Code: "burst.drift", DependsOn: []string{"burst.outcome", "memory.pressure"},
+	Code: "burst.drift", DependsOn: []string{"burst.outcome", "memory.pressure", "burst.swapping", "power.thermal"},
 	Story: Story{
 		Title: "Steps that slow down",
 		Means: "Steps of one shape take longer at the end of the trial than at its beginning: heat, memory pressure, or another program.",

@@ -8,7 +8,7 @@ import (
 )
 
 var burstFootprint = Check{
-	Code: "burst.footprint-growth", DependsOn: []string{"burst.outcome", "burst.leak"},
+	Code: "burst.footprint-growth", DependsOn: []string{"burst.outcome", "burst.leak", "burst.traces", "burst.cache-growth"},
 	Story: Story{
 		Title: "Growth of the process",
 		Means: "The process grows although MLX's own memory does not: something on the host side, in the driver or in a cache of compiled steps is kept.",

@@ -39,9 +39,13 @@ var burstLeak = Check{
 		bytes := int64(math.Round(v.BytesAStep))
 		f := finding(probe.Warn, "Every step leaks "+trainer.FormatBytes(bytes), v.Reason,
 			size("growth of active memory a step", bytes, "0 B", "MLX's counter"), judged)
-		if what := in.attribute(v.BytesAStep); what != "" {
-			f.Evidence = append(f.Evidence, said("size agrees with", what, "", "model files"))
-			f.Why += "; that is the size of " + what
+		if fits, once := in.attribute(v.BytesAStep); len(fits) > 0 {
+			var all []string
+			for _, t := range fits {
+				f.Evidence = append(f.Evidence, said("size agrees with", t.what+once.says, t.fit(bytes, once.steps), "model files"))
+				all = append(all, t.what)
+			}
+			f.Why += "; that is the size of " + strings.Join(all, ", or of ") + once.says
 		}
 		if in.Budget == nil {
 			return f
@@ -65,37 +69,53 @@ type tensor struct {
 	what  string
 }
 
+// fit says how well a tensor that is kept once in so many steps explains a leak.
+func (t tensor) fit(leaked int64, steps int) string {
+	kept := float64(t.bytes) / float64(max(steps, 1))
+	if float64(leaked) == math.Round(kept) {
+		return "equal to the byte"
+	}
+	return fmt.Sprintf("%s, %+.2f %%", trainer.FormatBytes(int64(kept)), 100*(float64(leaked)/kept-1))
+}
+
+// interval is how often something is kept.
+type interval struct {
+	steps int
+	says  string
+}
+
 // attribute names everything that has the size of the leak: to the byte if
 // anything has, else to 1 %. What is kept once an update shows as a fraction of
 // it in every step.
-func (in Input) attribute(bytes float64) string {
+func (in Input) attribute(bytes float64) ([]tensor, interval) {
 	all := in.suspects()
 	update := in.config().Plan.Accumulation
 	for _, tolerance := range []float64{0, 0.01} {
-		for _, once := range []struct {
-			steps int
-			says  string
-		}{{1, ""}, {update, fmt.Sprintf(", kept once an update of %d steps", update)}} {
-			var found []string
+		for _, once := range []interval{{1, ""}, {update, fmt.Sprintf(", kept once an update of %d steps", update)}} {
+			var found []tensor
 			for _, t := range all {
 				n := float64(t.bytes) / float64(max(once.steps, 1))
 				if n > 0 && math.Abs(bytes/n-1) <= tolerance {
-					found = append(found, t.what)
+					found = append(found, t)
 				}
 			}
 			if len(found) > 0 {
-				return strings.Join(found, ", or of ") + once.says
+				return found, once
 			}
 		}
 	}
-	return ""
+	return nil, interval{}
 }
 
 // suspects lists what is known of the model and the burst, the likeliest first.
 func (in Input) suspects() []tensor {
 	var out []tensor
 	if in.Burst != nil && in.Burst.Summary.Ready != nil {
-		out = append(out, tensor{4 * in.Burst.Summary.Ready.Trainable, "all adapter gradients"})
+		trained := 4 * in.Burst.Summary.Ready.Trainable
+		out = append(out, tensor{trained, "all adapter gradients"})
+		if o := in.config().Quality.Optimizer; o == "adam" || o == "adamw" {
+			out = append(out, tensor{2 * trained, "the optimizer's state"}, tensor{3 * trained, "all adapter gradients and the optimizer's state"})
+		}
 	}
 	m := in.Snapshot.Model
 	if m == nil || m.Facts == nil {

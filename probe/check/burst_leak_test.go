@@ -40,7 +40,8 @@ func TestLeakIsNamed(t *testing.T) {
 			[]string{"model.layers.0.self_attn.k_proj.lora_b", "kept once an update of 4 steps"}, 0},
 		"the head or an adapter": {blocks(1), func(c *trainer.Config) { c.Quality.Rank = 500 }, 4 * 64 * 500,
 			[]string{"one float32 gradient of the output head, or of one float32 gradient of model.layers.0.mlp.down_proj.lora_b, "}, 1},
-		"the head": {blocks(1), nil, 4 * 64 * 500, []string{"one float32 gradient of the output head"}, 0},
+		"a copy of the optimizer's state": {blocks(1), nil, 8 * adapters, []string{"the optimizer's state"}, 0},
+		"the head":                        {blocks(1), nil, 4 * 64 * 500, []string{"one float32 gradient of the output head"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -61,6 +62,25 @@ func TestLeakIsNamed(t *testing.T) {
 				t.Errorf("%q names %d others, not %d", what, n, tt.others)
 			}
 		})
+	}
+	// Competing attributions are listed each with its fit.
+	for bytes, want := range map[float64]string{4 * 64 * 500: "equal to the byte", 4*64*500 + 640: "128 kB, +0.50 %"} {
+		in := healthyLinux()
+		in.Snapshot.Model.Facts = blocks(1)
+		in.Settings.Config.Quality.Rank = 500
+		in.Leak = &leak.Verdict{State: leak.Leaking, BytesAStep: bytes, Steps: 17, Reason: "grew"}
+		fits := 0
+		for _, e := range burstLeak.run(in).Evidence {
+			if e.Name == "size agrees with" {
+				fits++
+				if e.Expected != want {
+					t.Errorf("%s fits %q, want %q", e.Observed, e.Expected, want)
+				}
+			}
+		}
+		if fits != 2 {
+			t.Errorf("%g bytes have %d attributions", bytes, fits)
+		}
 	}
 	in := healthyLinux()
 	in.Leak = &leak.Verdict{State: leak.Leaking, BytesAStep: 12345, Steps: 17, Reason: "grew"}

@@ -12,7 +12,7 @@ import (
 const logLines = 8 // of a dead worker's log, as evidence
 
 var burstOutcome = Check{
-	Code: "burst.outcome", Required: true, DependsOn: []string{"mlx.install", "mlx.version-minimum", "model.readable", "model.tokenizer", "data.readable"},
+	Code: "burst.outcome", Required: true, DependsOn: []string{"mlx.install", "mlx.parts", "mlx.version-minimum", "model.readable", "model.tokenizer", "data.readable"},
 	Story: Story{
 		Title: "Trial steps",
 		Means: "A few training steps in a process of their own did not end well: it ran out of memory, crashed, stalled, or the loss was not a number.",
@@ -40,6 +40,20 @@ var burstOutcome = Check{
 		}
 		return pass("Trial steps ran to their end")
 	},
+	prove: func(in Input) (Experiment, bool) {
+		b := in.Burst
+		limit, ok := in.deathLimit()
+		if !ok || b == nil || !ranOutOfMemory(b.Result) {
+			return Experiment{}, false
+		}
+		changes, _, ok := in.smaller(limit)
+		return Experiment{Changes: changes, Before: b, Symptom: "bursts that died", Deadly: true, Measure: deaths}, ok
+	},
+}
+
+// ranOutOfMemory reports whether a burst died for want of memory, or probably.
+func ranOutOfMemory(r trainer.Result) bool {
+	return r.Outcome == trainer.OOM || r.SuspectedOOM || r.Failure != nil && r.Failure.FailKind == trainer.FailOOM
 }
 
 // death explains a burst that did not end well.
@@ -48,7 +62,7 @@ func (in Input) death(b trainer.Burst) probe.Finding {
 	if r.Failure != nil && r.Failure.FailKind == trainer.FailNonFinite {
 		return in.nonFinite(r.Failure.Text, r)
 	}
-	outOfMemory := r.Outcome == trainer.OOM || r.SuspectedOOM || r.Failure != nil && r.Failure.FailKind == trainer.FailOOM
+	outOfMemory := ranOutOfMemory(r)
 	f := finding(probe.Fail, "", "", deathEvidence(r)...)
 	switch {
 	case outOfMemory && r.SuspectedOOM && r.Outcome != trainer.OOM:
@@ -70,7 +84,17 @@ func (in Input) death(b trainer.Burst) probe.Finding {
 	if r.Failure != nil && r.Failure.Text != "" {
 		f.Why = r.Failure.Text
 	}
+	said := ""
+	if r.Failure != nil {
+		said = r.Failure.Text + "\n" + r.Failure.Detail
+	}
+	known, recognised := recognise(said, r.LogTail)
+	if recognised {
+		f.Title, f.Why, f.Confidence = known.title, known.why, probe.Likely
+	}
 	switch {
+	case recognised:
+		f.Fix = known.fix(in)
 	case outOfMemory:
 		if limit, ok := in.deathLimit(); ok {
 			f.Fix = in.shrink(limit)

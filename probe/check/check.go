@@ -29,6 +29,7 @@ type Input struct {
 	Burst    *trainer.Burst // of one exact shape
 	Data     *trainer.Burst // over the data's own batches
 	Leak     *leak.Verdict  // on the burst's active memory
+	Strain   *Strain        // of the machine, over the bursts
 
 	// Patient is a training that is not ours. Of the checks on our own, those
 	// on the machine alone apply to it.
@@ -42,6 +43,9 @@ type Input struct {
 	PaddingGrouped trainer.Opt[float64]
 }
 
+// Strain is how the machine was before the bursts and after them.
+type Strain struct{ Before, After probe.Vitals }
+
 // Check is one question to the input.
 type Check struct {
 	Code      string
@@ -52,6 +56,9 @@ type Check struct {
 	// run returns a finding without Code and DependsOn. One without a severity
 	// says that the question does not arise here.
 	run func(Input) probe.Finding
+
+	// prove, where it is not nil, says how a burst can take the cause away.
+	prove func(Input) (Experiment, bool)
 }
 
 // Story explains a check to a person.
@@ -67,19 +74,22 @@ type Explanation struct {
 	Code      string   `json:"code"`
 	Required  bool     `json:"required"`
 	DependsOn []string `json:"depends_on,omitempty"`
+	Provable  bool     `json:"provable"` // a burst can take the cause away
 	Story
 }
 
 // registry lists all checks, causes before their consequences.
 var registry = []Check{
-	mlxInstall, mlxVersion, mlxBLAS,
+	mlxInstall, mlxParts, mlxVersion, mlxLeaks, mlxBLAS,
 	modelReadable, modelTokenizer, modelNotQuantized,
 	dataReadable, dataMalformed, dataTruncation, dataPadding,
-	memoryPageSize, memoryCgroup, memoryLimitAboveRAM, memoryLimitBelowWeights,
-	memoryFits, memorySwap, memoryPressure, memoryOthers, memoryWiredLimit,
-	powerMode, diskSpace,
-	configCheckpointDropout, burstOutcome, configLoRAWiring, configWeightsLoaded,
-	burstLeak, burstFootprint, burstFootprintGap, burstDrift, burstDataWait, compileShapes,
+	memoryPageSize, memoryCgroup, memoryLimitUnit, memoryLimitAboveRAM, memoryLimitBelowWeights,
+	memoryFits, memoryLogits, memorySwap, memoryPressure, memoryOthers, memoryWiredLimit, memoryWiredKnob,
+	crashPanic, crashJetsam, crashOOM, crashGPU, crashLastRun,
+	gpuResources, powerMode, powerThermal, diskSpace, diskWrites,
+	configCheckpointDropout, burstOutcome, configCheckpointNeedless, configMatmul, configLoRAWiring, configWeightsLoaded, modelUpcast,
+	burstCeiling, burstSwapping, burstTraces, burstHandles, burstLeak, burstCache, memoryCacheSmall, burstFootprint, burstFootprintGap,
+	burstDrift, burstDataWait, burstFixedCost, configReload, compileShapes,
 	patientOutcome, patientUnderstood, patientPageSize, patientLimit, patientBinding, patientLoRA, patientWeights, patientUpcast,
 	patientLeak, patientShapes, patientCache, patientGrowth, patientSpeedUnit, patientImpossible, patientHidden, patientPace,
 	patientFlags, patientReload, patientResident, patientStrain,
@@ -123,8 +133,20 @@ func Explain(code string) (Explanation, bool) {
 	if i < 0 {
 		return Explanation{}, false
 	}
-	c := registry[i]
-	return Explanation{Code: c.Code, Required: c.Required, DependsOn: c.DependsOn, Story: c.Story}, true
+	return registry[i].explain(), true
+}
+
+// Stories are the explanations of all checks, in order.
+func Stories() []Explanation {
+	out := make([]Explanation, len(registry))
+	for i, c := range registry {
+		out[i] = c.explain()
+	}
+	return out
+}
+
+func (c Check) explain() Explanation {
+	return Explanation{Code: c.Code, Required: c.Required, DependsOn: c.DependsOn, Provable: c.prove != nil, Story: c.Story}
 }
 
 // Codes lists all codes in the order in which they are checked.

@@ -34,6 +34,8 @@ func facts() *model.Facts {
 			f.Tensors = append(f.Tensors, model.Tensor{Name: fmt.Sprintf("model.layers.%d.self_attn.%s.weight", i, name), DType: "F32", Shape: []int{256, 256}, Bytes: 256 * 256 * 4})
 		}
 	}
+	rest := f.WeightBytes - int64(len(f.Tensors))*256*256*4
+	f.Tensors = append(f.Tensors, model.Tensor{Name: "model.norm.weight", DType: "F32", Shape: []int{int(rest / 4)}, Bytes: rest})
 	return f
 }
 
@@ -122,17 +124,20 @@ func settle(in *Input, knob, value string) {
 	}
 }
 
+// testCase is an input with one thing changed.
+type testCase struct {
+	name   string
+	code   string
+	from   func() Input
+	change func(*Input)
+	want   probe.Severity
+	fix    string // that some fix's command holds
+	says   string // that title, why or evidence hold
+}
+
 func TestChecks(t *testing.T) {
 	mac, linux := healthyMac, healthyLinux
-	cases := []struct {
-		name   string
-		code   string
-		from   func() Input
-		change func(*Input)
-		want   probe.Severity
-		fix    string // that some fix's command holds
-		says   string // that title, why or evidence hold
-	}{
+	cases := []testCase{
 		{"never set up", "mlx.install", linux, func(in *Input) {
 			in.Snapshot.Install = probe.Install{State: "missing", Problem: "no environment", Fix: "mlxdyno setup"}
 		}, probe.Fail, "mlxdyno setup", "no environment"},
@@ -302,8 +307,8 @@ func TestChecks(t *testing.T) {
 		{"many shapes", "compile.shapes", mac, func(in *Input) { in.Snapshot.Data.Lengths.Shapes = 60 }, probe.Warn, "--reload-interval", "60"},
 		{"many shapes, not compiled", "compile.shapes", linux, func(in *Input) { in.Snapshot.Data.Lengths.Shapes = 60 }, "", "", ""},
 	}
-	triggered := map[string]bool{}
-	for _, c := range cases {
+	triggered, spared, experiments := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, c := range slices.Concat(cases, growthCases, causeCases, crashCases) {
 		t.Run(c.code+"/"+c.name, func(t *testing.T) {
 			in := c.from()
 			c.change(&in)
@@ -330,18 +335,39 @@ func TestChecks(t *testing.T) {
 			if strings.Contains(fixes, "--grad-checkpoint=true") && !strings.Contains(fixes, "--dropout 0 ") && in.config().Quality.Dropout > 0 {
 				t.Errorf("a fix makes gradients wrong: %s", fixes)
 			}
+			if e, ok := ExperimentFor(f, in); ok {
+				experiments[c.code] = true
+				if with, err := e.Apply(in.config()); err != nil || e.Symptom == "" || e.Measure == nil || e.Changed(in.config()) == "" ||
+					e.After == nil && e.Steps[0] == 0 && with.Key() == in.config().Key() {
+					t.Errorf("an experiment that changes nothing or measures nothing (%v): %+v", err, e)
+				}
+			}
 			if !strings.Contains(fixes, c.fix) || !strings.Contains(string(text), c.says) {
 				t.Errorf("want a fix with %q and the words %q: %s", c.fix, c.says, text)
 			}
 		})
 		if c.want == probe.Warn || c.want == probe.Fail {
 			triggered[c.code] = true
+		} else {
+			spared[c.code] = true
+		}
+	}
+	for _, in := range []Input{healthyLinux(), healthyMac()} {
+		for _, f := range Run(in) {
+			spared[f.Code] = spared[f.Code] || f.Severity == probe.Pass
+		}
+	}
+	for _, s := range Stories() {
+		if s.Provable != experiments[s.Code] {
+			t.Errorf("%s can be proven: %v; a case has an experiment: %v", s.Code, s.Provable, experiments[s.Code])
 		}
 	}
 	for _, code := range Codes() {
-		if !triggered[code] && !strings.HasPrefix(code, "patient.") { // those have a table of their own
-
-			t.Errorf("no case triggers %s", code)
+		if strings.HasPrefix(code, "patient.") {
+			continue // those have a table of their own
+		}
+		if !triggered[code] || !spared[code] {
+			t.Errorf("%s: a case triggers it: %v; a case spares it: %v", code, triggered[code], spared[code])
 		}
 	}
 }

@@ -72,6 +72,14 @@ var memoryFits = Check{
 		f.Confidence = confidence
 		return f
 	},
+	prove: func(in Input) (Experiment, bool) {
+		limit, ok := in.Budget.Limit.Bytes.Get()
+		changes, _, found := in.smaller(limit)
+		// The probe is the shape that was measured; a wider one is estimated.
+		_, wider := in.widestPeak()
+		return Experiment{Changes: changes, Before: in.Burst, Symptom: "peak", Unit: "bytes", Measure: peakBytes, Least: float64(limit)},
+			ok && found && !wider && in.Burst != nil && in.Budget.Peak.Best().Or(0) > limit
+	},
 }
 
 // correction is the ratio of the measured peak to its estimate, 1 before one
@@ -101,13 +109,24 @@ func (in Input) shrink(limit int64) []probe.Fix {
 	if in.Budget == nil || m == nil || m.Facts == nil {
 		return nil
 	}
+	changes, words, ok := in.smaller(limit)
+	if !ok {
+		return []probe.Fix{{Text: "No change that is safe to propose makes it fit by estimate: use a smaller model or a larger machine"}}
+	}
+	return []probe.Fix{{Text: "By estimate it fits with: " + strings.Join(words, ", "), Command: Command("doctor", in.Settings, changes...)}}
+}
+
+// smaller finds the change that shrink proposes; ok says whether there is one.
+func (in Input) smaller(limit int64) (changes []Change, words []string, ok bool) {
+	m := in.Snapshot.Model
+	if in.Budget == nil || m == nil || m.Facts == nil {
+		return nil, nil, false
+	}
 	ratio := in.correction()
 	c, shape := in.config(), in.Budget.Shape
 	if _, ok := in.widestPeak(); ok {
 		shape = in.Widest
 	}
-	var changes []Change
-	var words []string
 	turn := func(knob, value, word string) {
 		k, _ := trainer.FindKnob(knob)
 		if k.Set(&c, value) == nil {
@@ -156,8 +175,8 @@ func (in Input) shrink(limit int64) []probe.Fix {
 	for _, step := range steps {
 		step()
 		if fits() {
-			return []probe.Fix{{Text: "By estimate it fits with: " + strings.Join(words, ", "), Command: Command("doctor", in.Settings, changes...)}}
+			return changes, words, true
 		}
 	}
-	return []probe.Fix{{Text: "No change that is safe to propose makes it fit by estimate: use a smaller model or a larger machine"}}
+	return nil, nil, false
 }

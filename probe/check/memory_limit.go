@@ -38,7 +38,7 @@ var memoryLimitAboveRAM = Check{
 }
 
 var memoryLimitBelowWeights = Check{
-	Code: "memory.limit-below-weights",
+	Code: "memory.limit-below-weights", DependsOn: []string{"memory.limit-unit"},
 	Story: Story{
 		Title: "Memory limit below the weights",
 		Means: "The configured memory limit is smaller than the model's weights alone. MLX's limit is a guideline: nothing fails, but every step waits and drops its cache, which costs a factor of two and more.",
@@ -71,5 +71,8 @@ var memoryLimitBelowWeights = Check{
 		}
 		f.Fix = []probe.Fix{{Text: text, Command: Command("doctor", in.Settings, Change{"memory-limit", value})}}
 		return f
+	},
+	prove: func(Input) (Experiment, bool) {
+		return Experiment{Changes: []Change{{"memory-limit", "default"}}, Timed: true, Symptom: "step", Unit: "s", Measure: stepSeconds, Ratio: 0.8}, true
 	},
 }

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -11,7 +12,7 @@ var mlxVersion = Check{
 	Code: "mlx.version-minimum", Required: true, DependsOn: []string{"mlx.install"},
 	Story: Story{
 		Title: "MLX version",
-		Means: "On Metal, MLX before 0.32.1 can turn an out-of-memory error into zeros, and before 0.32 a GPU error aborts the process. On a CPU, errors of its threads reach the caller at every synchronisation only from 0.32.2 on.",
+		Means: "On Metal, MLX before 0.32.1 can turn an out-of-memory error into zeros, and before 0.32 a GPU error aborts the process; on macOS 27 it wires all memory anew, which is 40 times slower (mlx #3979, #3224, #4211). On a CPU, errors of its threads reach the caller at every synchronisation only from 0.32.2 on.",
 		How:   "The installed version is compared with 0.32.1 on Metal (required) and 0.32.2 on a CPU (advised).",
 		Do:    "Run mlxdyno setup, which installs a version that was tested.",
 	},
@@ -48,6 +49,8 @@ var mlxVersion = Check{
 }
 
 type version [3]int
+
+func (v version) String() string { return fmt.Sprintf("%d.%d.%d", v[0], v[1], v[2]) }
 
 func (v version) less(w version) bool {
 	for i := range v {

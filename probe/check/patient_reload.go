@@ -8,7 +8,7 @@ import (
 	"github.com/mlxdyno/mlxdyno/probe/patient"
 )
 
-const reloadTolerated = 0.10 // of the time
+const patientReloadTolerated = 0.10 // of the time
 
 var patientReload = Check{
 	Code: "patient.reload-cost",
@@ -37,7 +37,7 @@ var patientReload = Check{
 			return unclear("What its reloads cost is unknown", "its steps have no times that are fine enough")
 		}
 		evidence = append(evidence, number("time that they take", excess, "s", "", in.printed()), share("share of all time", excess/all, "≤ 10 %", in.printed()))
-		if excess <= reloadTolerated*all {
+		if excess <= patientReloadTolerated*all {
 			return pass("Its reloads cost little", evidence...)
 		}
 		f := finding(probe.Warn, fmt.Sprintf("Its %d reloads take %s of the time", reloads, percent(excess/all)), "each also writes the whole state to disk", evidence...)

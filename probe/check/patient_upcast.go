@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	upcastLeast = 0.95 // of 4 bytes a parameter, that it holds at first
-	upcastMost  = 1.35 // activations and gradients on top
-	upcastOver  = 1.6  // times the bytes of the files
+	patientUpcastLeast = 0.95 // of 4 bytes a parameter, that it holds at first
+	patientUpcastMost  = 1.35 // activations and gradients on top
+	patientUpcastOver  = 1.6  // times the bytes of the files
 )
 
 var patientUpcast = Check{
@@ -34,7 +34,7 @@ var patientUpcast = Check{
 		if ambiguous(g) {
 			first *= g.Binary.BytesAStep / g.Rate.BytesAStep
 		}
-		if first < upcastLeast*single || first > upcastMost*single || first < upcastOver*float64(f.WeightBytes) {
+		if first < patientUpcastLeast*single || first > patientUpcastMost*single || first < patientUpcastOver*float64(f.WeightBytes) {
 			return probe.Finding{}
 		}
 		out := finding(probe.Warn, fmt.Sprintf("It holds %s at first: four bytes for each of %.1f billion parameters", trainer.FormatBytes(int64(first)), float64(f.Parameters)/1e9),

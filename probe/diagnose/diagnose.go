@@ -43,7 +43,9 @@ type Request struct {
 	Bursts      Bursts        // nil runs nothing: a quick diagnosis
 	BurstBudget time.Duration // for the steps of all bursts together; 0 is DefaultBurstBudget
 
-	Progress func(text string) // may be nil
+	Prove    Prove                              // which findings are put to the proof
+	Progress func(text string)                  // may be nil
+	Vitals   func(context.Context) probe.Vitals // of the machine, now; nil reads none
 }
 
 // DefaultBurstBudget is how long trial steps run in all.
@@ -69,6 +71,7 @@ func Run(ctx context.Context, r Request) (Report, error) {
 		d.BurstBudget = DefaultBurstBudget
 	}
 	shape, why := d.shape()
+	d.probed = shape
 	d.estimate(shape)
 	d.report = Report{Schema: Schema, At: r.Snapshot.At, Config: r.Settings.Config, Origins: r.Settings.Origins}
 	if reason := d.obstacle(); reason != "" {
@@ -76,7 +79,9 @@ func Run(ctx context.Context, r Request) (Report, error) {
 	} else if err := d.measure(ctx, shape, why); err != nil {
 		return Report{}, err
 	}
-	d.conclude()
+	if err := d.conclude(ctx); err != nil {
+		return Report{}, err
+	}
 	d.report.Seconds = time.Since(began).Seconds()
 	return d.report, nil
 }
@@ -84,6 +89,7 @@ func Run(ctx context.Context, r Request) (Report, error) {
 type diagnosis struct {
 	Request
 	in     check.Input
+	probed trainer.Shape // of the probe
 	report Report
 }
 
@@ -179,8 +185,12 @@ func (d *diagnosis) shape() (trainer.Shape, string) {
 // narrower scales a width and keeps mlx-lm's form of 1 + a multiple of 32.
 func narrower(width int, by float64) int { return 1 + 32*max(1, int(by*float64(width-1))/32) }
 
-// measure runs the bursts.
+// measure runs the bursts, and looks at the machine before and after them.
 func (d *diagnosis) measure(ctx context.Context, shape trainer.Shape, why string) error {
+	if d.Vitals != nil {
+		d.in.Strain = &check.Strain{Before: d.Vitals(ctx)}
+		defer func() { d.in.Strain.After = d.Vitals(ctx) }()
+	}
 	share := time.Duration(probeShare * float64(d.BurstBudget))
 	d.say("running steps of %d × %d tokens for %s%s", shape.Batch, shape.Width-1, share.Round(time.Second), d.compiles())
 	b, err := d.burst(ctx, share, trainer.Shape{Batch: shape.Batch, Width: shape.Width, Steps: endless})
@@ -304,13 +314,24 @@ func verdict(b trainer.Burst, period int) leak.Verdict {
 	return leak.Exact(active, period)
 }
 
-// conclude runs the checks and says what to do next.
-func (d *diagnosis) conclude() {
+// conclude runs the checks, proves what they found, and says what to do next.
+func (d *diagnosis) conclude(ctx context.Context) error {
+	all := check.Run(d.in)
+	if err := d.prove(ctx, all); err != nil {
+		return err
+	}
+	d.file(all)
+	d.report.Next, d.report.NextWhy = d.next()
+	return nil
+}
+
+// file puts findings into the report, the worst first and what passed apart.
+func (d *diagnosis) file(all []probe.Finding) {
 	r := &d.report
 	r.Snapshot, r.Budget = d.in.Snapshot, d.in.Budget
 	r.Healthy = true
 	r.Findings, r.Passes = []probe.Finding{}, []probe.Finding{}
-	for _, f := range check.Run(d.in) {
+	for _, f := range all {
 		if f.Severity == probe.Pass {
 			r.Passes = append(r.Passes, f)
 			continue
@@ -320,7 +341,6 @@ func (d *diagnosis) conclude() {
 	}
 	check.Sort(r.Findings)
 	r.Passed = len(r.Passes)
-	r.Next, r.NextWhy = d.next()
 }
 
 // next is the command that goes on: the cure of what failed, or what is still

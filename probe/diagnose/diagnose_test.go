@@ -135,6 +135,29 @@ func TestWholeDiagnosis(t *testing.T) {
 	}
 }
 
+// What happened to the machine while steps ran is a finding.
+func TestSwappingMeanwhileIsFound(t *testing.T) {
+	for name, tc := range map[string]struct {
+		readings []int64
+		want     probe.Severity
+	}{"swaps": {[]int64{1e9, 3e9}, probe.Warn}, "does not": {[]int64{1e9, 1e9}, probe.Pass}} {
+		r := request()
+		r.Bursts = &script{answers: []func(trainer.Job) (trainer.Burst, error){steps(20, 0), steps(8, 0)}}
+		n := 0
+		r.Vitals = func(context.Context) probe.Vitals {
+			n++
+			return probe.Vitals{Swap: probe.Swap{OutBytes: known(tc.readings[n-1])}, Pressure: r.Snapshot.Pressure}
+		}
+		got, err := Run(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f := find(t, got, "burst.swapping"); f.Severity != tc.want || n != 2 {
+			t.Errorf("%s: %+v after %d readings", name, f, n)
+		}
+	}
+}
+
 func TestReportSurvivesJSON(t *testing.T) {
 	r := request()
 	r.Bursts = &script{answers: []func(trainer.Job) (trainer.Burst, error){steps(20, 512), steps(8, 0)}}
@@ -239,7 +262,7 @@ func TestDeathsAreFindings(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := request()
 			s := &script{answers: c.answers}
-			r.Bursts = s
+			r.Bursts, r.Prove = s, ProveNone
 			got, err := Run(t.Context(), r)
 			if err != nil {
 				t.Fatal(err)

@@ -23,7 +23,7 @@ func Patient(r PatientRequest) Report {
 		in: check.Input{Snapshot: r.Snapshot, Settings: r.Settings, Patient: &patient.Case{Record: r.Record, Report: judged, Again: r.Again}}}
 	d.report = Report{Schema: Schema, At: r.Snapshot.At, Config: r.Settings.Config, Origins: r.Settings.Origins, Patient: &judged, Quick: true,
 		Skipped: "a training that is not ours is watched, and no trial steps of ours are run"}
-	d.conclude()
+	d.file(check.Run(d.in))
 	d.report.Next, d.report.NextWhy = d.afterPatient()
 	return d.report
 }

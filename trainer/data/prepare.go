@@ -26,7 +26,14 @@ type Options struct {
 	Versions map[string]string // of what decides tokens besides the files: mlx-lm, transformers, tokenizers
 	CacheDir string
 	Progress func(split string, done, total int) // may be nil; called from Prepare's goroutine
+
+	// CacheOnly makes nothing and starts nothing: what is not in the cache is
+	// ErrNotCached.
+	CacheOnly bool
 }
+
+// ErrNotCached says that text has not been tokenized yet.
+var ErrNotCached = errors.New("the text has not been tokenized yet")
 
 // Spec names what to tokenize.
 type Spec struct {
@@ -56,10 +63,16 @@ func Prepare(ctx context.Context, o Options, s Spec) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
+	dir := filepath.Join(o.CacheDir, key)
+	if o.CacheOnly {
+		if set, err := openSet(dir, key, src); err == nil {
+			return set, nil
+		}
+		return nil, ErrNotCached
+	}
 	if err := os.MkdirAll(o.CacheDir, 0o755); err != nil {
 		return nil, fmt.Errorf("make token cache: %w", err)
 	}
-	dir := filepath.Join(o.CacheDir, key)
 	lock := flock.New(dir + ".lock")
 	if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
 		return nil, fmt.Errorf("lock token cache %s: %w", dir, err)
