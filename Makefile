@@ -90,8 +90,21 @@ bench-bind: setup ## what the binding to MLX costs: operations, callbacks, the w
 	$(GO) test -run '^$$' -bench . -benchmem ./mlxbind
 
 .PHONY: bench-step
-bench-step: setup ## steps of our trainer and of mlx-lm's, in turns, same BLAS and threads: tokens/s and peak
-	$(BIN) bench --dtype float32 --bits 0,4 --rounds 5 --steps 8
+bench-step: setup ## steps of our trainer and of mlx-lm's, in turns, same BLAS and threads: f32, bf16, 8 and 4 bits
+	$(BIN) bench --suite fixed --rounds 5 --steps 8
+
+.PHONY: bench-growth
+bench-growth: setup ## the same over batch, length and rank
+	$(BIN) bench --suite growth --rounds 2 --steps 6
+
+.PHONY: bench-real
+bench-real: setup ## the demo's text: useful tokens/s, and the validation loss that they lead to
+	$(BIN) bench --real --rounds 3 --steps 117 --variant iters=126
+
+# There it needs the binary, Python, MLX's CUDA wheel and mlx-lm alone; the last two come with `setup --venv`.
+.PHONY: bench-gpu
+bench-gpu: setup ## the 8B shape with random weights on a GPU of 80 GB and more, within 8 minutes
+	$(BIN) bench --suite 8b --rounds 1 --warmup 3 --steps 6 --deadline 8m
 
 .PHONY: bench-quick
 bench-quick: setup ## doctor --quick, as a process of its own: median below 200 ms

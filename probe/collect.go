@@ -29,6 +29,7 @@ type Request struct {
 const (
 	readerTimeout = time.Second
 	slowTimeout   = 5 * time.Second
+	grace         = 50 * time.Millisecond
 )
 
 // Collect reads the machine now. Everything is read at once, each part with a
@@ -134,6 +135,9 @@ func readModel(path string) *ModelState {
 // collect runs the readers and puts their parts into s; usual is the limit of
 // those that have none of their own. A reader works on a snapshot of its own,
 // so that one that is given up on can do no harm later.
+//
+// A reader whose time is over gets a moment to end the program that it waits for:
+// this process may end right after, and leave it behind.
 func collect(ctx context.Context, s Snapshot, readers []reader, usual time.Duration) Snapshot {
 	type outcome struct {
 		part    *Snapshot
@@ -165,7 +169,7 @@ func collect(ctx context.Context, s Snapshot, readers []reader, usual time.Durat
 		case <-limits[i].Done():
 			select {
 			case got = <-outcomes[i]: // ready at the same moment
-			default:
+			case <-time.After(grace):
 				got.problem = whyStopped(limits[i])
 			}
 		}
