@@ -33,7 +33,7 @@ demo: setup ## the whole line on a small real model and real text: doctor, tune,
 .PHONY: test
 test: setup ## every test; those that train use the environment that setup made
 	$(GO) test $(PURE)
-	$(GO) test -p=1 -count=1 $(REAL)
+	$(GO) test -p=1 -count=1 -timeout 20m $(REAL)
 
 .PHONY: parity
 parity: setup ## our trainer against mlx-lm's, number by number: a table of every family in every form
