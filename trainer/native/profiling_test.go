@@ -292,8 +292,10 @@ func inPlace(t *testing.T, path []string, m *decoder.Model) {
 	switch op {
 	case "Softmax", "Cos", "Sin", "Select":
 		ok = layer == "self_attn"
-	case "Sigmoid", "Power":
+	case "Sigmoid":
 		ok = layer == "mlp"
+	case "Power": // sigmoids, and softmax in base two
+		ok = layer == "mlp" || layer == "self_attn"
 	case "Rsqrt", "Square":
 		ok = strings.Contains(layer, "norm") || op == "Square" && m.Spec.Gelu
 	case "Tanh":
