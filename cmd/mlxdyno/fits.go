@@ -3,11 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"maps"
 	"slices"
 	"time"
 
@@ -16,7 +14,6 @@ import (
 	"github.com/mlxdyno/mlxdyno/probe/budget"
 	"github.com/mlxdyno/mlxdyno/report"
 	"github.com/mlxdyno/mlxdyno/trainer"
-	"github.com/mlxdyno/mlxdyno/tuner"
 	"github.com/mlxdyno/mlxdyno/tuner/fits"
 	"github.com/spf13/cobra"
 )
@@ -150,48 +147,11 @@ func (s *subject) here(ctx context.Context, q *fits.Question) {
 // calibration is the newest kept study of this model on this machine that was
 // computed in the same way, whatever its text.
 func (s *subject) calibration(snapshot probe.Snapshot) *keptStudy {
-	paths, _ := filepath.Glob(filepath.Join(s.home, "tune", "*", "*.json")) // the pattern is well-formed
-	var best *keptStudy
-	for _, path := range paths {
-		info, err := os.Stat(path)
-		if err != nil || best != nil && !info.ModTime().After(best.when) {
-			continue
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			continue // pruned meanwhile: another one may do
-		}
-		var r tuner.Report
-		if json.Unmarshal(b, &r) != nil || r.Schema != tuner.Schema {
-			continue // another version's
-		}
-		if r.Keys.Model != s.facts.Key || r.Keys.Machine != s.machineKey(snapshot) || !sameVersions(r.Keys.Versions, s.env.Versions) ||
-			fits.Alike(r.Config) != fits.Alike(s.settings.Config) {
-			continue
-		}
-		if kept := (&keptStudy{report: r, when: info.ModTime()}); len(kept.Samples()) > 0 {
-			best = kept
-		}
-	}
-	return best
-}
-
-func sameVersions(a, b map[string]string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for name, v := range a {
-		if b[name] != v {
-			return false
-		}
-	}
-	return true
-}
-
-// keptStudy is what a search left behind.
-type keptStudy struct {
-	report tuner.Report
-	when   time.Time
+	return newest(s.home, func(k *keptStudy) bool {
+		r := k.report
+		return r.Keys.Model == s.facts.Key && r.Keys.Machine == s.machineKey(snapshot) && maps.Equal(r.Keys.Versions, s.env.Versions) &&
+			fits.Alike(r.Config) == fits.Alike(s.settings.Config) && len(k.Samples()) > 0
+	})
 }
 
 // Samples are the shapes that its calibration measured.

@@ -102,10 +102,12 @@ a search that was cut off, or is run again, does not repeat them.
 With --what-fits nothing is run: it says at once which lengths and batches fit, here
 or on another machine.`),
 		Example: "  mlxdyno tune --model ./Llama-3.2-1B --data ./my-data\n  mlxdyno tune --model ./Llama-3.2-1B --data ./my-data --max-memory 12GB --prefer quality\n" +
-			"  mlxdyno tune --what-fits --model ./Llama-3.2-1B --machine \"M4 Max 64GB\"",
+			"  mlxdyno tune --what-fits --model ./Llama-3.2-1B --machine 64GB",
 		Args: cobra.NoArgs,
 	}
 	knobs, wishes, fits := addKnobFlags(cmd), addWishFlags(cmd), addFitsFlags(cmd)
+	show := false
+	cmd.Flags().BoolVar(&show, "show", false, "print the last search over this model and data again, and run nothing")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		settings, _, err := a.settings(cmd, knobs)
 		if err != nil {
@@ -120,6 +122,9 @@ or on another machine.`),
 		s, err := a.open(cmd.Context(), settings)
 		if err != nil {
 			return err
+		}
+		if show {
+			return a.showStudy(cmd.Context(), s)
 		}
 		r, err := a.tune(cmd.Context(), s, wishes)
 		if err != nil {
@@ -201,11 +206,8 @@ func (s *subject) study(ctx context.Context, wishes tuner.Wishes) (*tuner.Study,
 	}
 	snapshot := s.snapshot(ctx)
 	room := budget.Room(snapshot, s.settings.Config)
-	keys := tuner.Keys{
-		Machine: s.machineKey(snapshot),
-		Model:   s.facts.Key, Data: s.set.Key, Versions: s.env.Versions,
-	}
-	dir := filepath.Join(s.home, "tune", hashOf(keys))
+	keys := s.keys(snapshot)
+	dir := s.studies(keys)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, "", fmt.Errorf("make the journal's directory: %w", err)
 	}
@@ -221,6 +223,14 @@ func (s *subject) study(ctx context.Context, wishes tuner.Wishes) (*tuner.Study,
 		Seed: s.settings.Config.Seed, Journal: filepath.Join(dir, "journal.jsonl"),
 	}, dir, nil
 }
+
+// keys are what a study's results hold for.
+func (s *subject) keys(snapshot probe.Snapshot) tuner.Keys {
+	return tuner.Keys{Machine: s.machineKey(snapshot), Model: s.facts.Key, Data: s.set.Key, Versions: s.env.Versions}
+}
+
+// studies is the directory of the studies that have these keys.
+func (s *subject) studies(keys tuner.Keys) string { return filepath.Join(s.home, "tune", hashOf(keys)) }
 
 // machineKey says what measurements of time and memory hold for.
 func (s *subject) machineKey(snapshot probe.Snapshot) string {
