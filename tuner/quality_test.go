@@ -12,21 +12,20 @@ import (
 )
 
 // baseLosses are of batches that differ far more from each other than bits matter.
-func baseLosses(batches int) func(bits int) trainer.Eval {
-	return func(bits int) trainer.Eval {
-		rng := rand.New(rand.NewPCG(1, 2))
-		cost := map[int]float64{0: 0, 8: 0.0004, 4: 0.08}[bits]
-		e := trainer.Eval{Batches: batches}
-		var sum, tokens float64
-		for range batches {
-			n := 40 + rng.IntN(20)
-			v := 2 + rng.NormFloat64() + cost*(1+0.1*rng.NormFloat64())
-			e.Losses, e.Tokens = append(e.Losses, trainer.Float(v)), append(e.Tokens, n)
-			sum, tokens = sum+v*float64(n), tokens+float64(n)
-		}
-		e.Loss = trainer.Float(sum / tokens)
-		return e
+func baseLosses(bits, batches int) trainer.Eval {
+
+	rng := rand.New(rand.NewPCG(1, 2))
+	cost := map[int]float64{0: 0, 8: 0.0004, 4: 0.08}[bits]
+	e := trainer.Eval{Batches: batches}
+	var sum, tokens float64
+	for range batches {
+		n := 40 + rng.IntN(20)
+		v := 2 + rng.NormFloat64() + cost*(1+0.1*rng.NormFloat64())
+		e.Losses, e.Tokens = append(e.Losses, trainer.Float(v)), append(e.Tokens, n)
+		sum, tokens = sum+v*float64(n), tokens+float64(n)
 	}
+	e.Loss = trainer.Float(sum / tokens)
+	return e
 }
 
 func qualityStudy(m *machine) Study {
@@ -38,8 +37,10 @@ func qualityStudy(m *machine) Study {
 
 func TestFewerBitsAreHeldAgainstTheMost(t *testing.T) {
 	m := laptop()
-	m.base = baseLosses(25)
-	r, err := qualityStudy(m).Run(context.Background())
+	m.base = baseLosses
+	s := qualityStudy(m)
+	s.ValidRows = 64 // fewer than 25 batches of 4
+	r, err := s.Run(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,6 +48,9 @@ func TestFewerBitsAreHeldAgainstTheMost(t *testing.T) {
 		t.Fatalf("%+v", r.Quality)
 	}
 	for _, l := range r.Quality[1:] {
+		if l.Batches < fewestBatches || l.Batches*4 > s.ValidRows {
+			t.Errorf("%d batches of %d rows", l.Batches, s.ValidRows)
+		}
 		want := map[int]float64{8: 0.0004, 4: 0.08}[l.Bits]
 		low, high := l.CostLow.Or(math.NaN()), l.CostHigh.Or(math.NaN())
 		if !(low <= want && want <= high) || !(high-low < 0.5*want) {
@@ -73,7 +77,7 @@ func TestQualityIsLeftOutWithAReason(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := laptop()
-			m.base = baseLosses(25)
+			m.base = baseLosses
 			s := qualityStudy(m)
 			tc.change(m, &s)
 			r, err := s.Run(context.Background())
@@ -93,8 +97,8 @@ func TestQualityIsLeftOutWithAReason(t *testing.T) {
 
 func TestQualityOfAnEngineThatTellsMeansAlone(t *testing.T) {
 	m := laptop()
-	m.base = func(bits int) trainer.Eval {
-		return trainer.Eval{Loss: trainer.Float(3 - float64(bits)/100), Batches: 25}
+	m.base = func(bits, batches int) trainer.Eval {
+		return trainer.Eval{Loss: trainer.Float(3 - float64(bits)/100), Batches: batches}
 	}
 	r, err := qualityStudy(m).Run(context.Background())
 	if err != nil {
@@ -109,7 +113,7 @@ func TestQualityOfAnEngineThatTellsMeansAlone(t *testing.T) {
 
 func TestAFixedQuantizationIsNotEvaluated(t *testing.T) {
 	m := laptop()
-	m.base = baseLosses(25)
+	m.base = baseLosses
 	s := qualityStudy(m)
 	if err := s.Base.Set("quantize", "4", trainer.FromFlag); err != nil {
 		t.Fatal(err)
