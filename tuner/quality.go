@@ -61,11 +61,17 @@ func (r *run) measureQuality(ctx context.Context, f *finalist) error {
 		return nil
 	}
 	job, batch := r.evaluation(f)
-	each := r.evalSeconds(f, job, batch)
 	left := r.bursts.left().Seconds() + evalOverdraft*r.Wishes.Budget.Seconds()
-	if need := float64(len(levels)) * each; need > left {
-		skip("; give the study more with --budget, and it goes on where it is", "%d evaluations of %d batches would take %.0f s, and %.0f s are left", len(levels), job.Config.Schedule.ValBatches, need, max(left, 0))
-		return nil
+	batches := &job.Config.Schedule.ValBatches
+	for ; ; *batches-- {
+		need := float64(len(levels)) * r.evalSeconds(f, batch, *batches)
+		if need <= left {
+			break
+		}
+		if *batches <= fewestBatches {
+			skip("; give the study more with --budget, and it goes on where it is", "%d evaluations of %d batches would take %.0f s, and %.0f s are left", len(levels), *batches, need, max(left, 0))
+			return nil
+		}
 	}
 	found := map[int]trainer.Eval{}
 	for _, bits := range levels {
@@ -96,14 +102,15 @@ func (r *run) evaluation(f *finalist) (trainer.Job, int) {
 	return trainer.Job{Config: c, UntilStep: 1, Evaluate: true}, batch
 }
 
-// evalSeconds is about how long one evaluation takes, with its loading and its step.
-func (r *run) evalSeconds(f *finalist, job trainer.Job, batch int) float64 {
+// evalSeconds is about how long an evaluation of so many batches takes, with its
+// loading and its step.
+func (r *run) evalSeconds(f *finalist, batch, batches int) float64 {
 	plan := r.epoch(batch, f.MaxSeqLength)
 	step := 0.0
 	if e, ok := r.model.Seconds(predict.Condition{Bits: f.Bits, Rank: f.Rank}, plan.Work, float64(plan.Widest.Positions())); ok {
 		step = f.ratio * e.Value / float64(max(plan.Batches, 1))
 	}
-	return r.load + forwardsMargin*step*(2+forwardShare*float64(job.Config.Schedule.ValBatches))
+	return r.load + forwardsMargin*step*(2+forwardShare*float64(batches))
 }
 
 // evaluateBase returns the base's evaluation at so many bits, or why there is none.
