@@ -168,18 +168,43 @@ func (p *page) costs(r fits.Report, ranks []int) {
 		{title: "1,000 tokens", right: true}, {title: "basis"}}, rows)
 }
 
-// trainings lists the planned training on the user's rows: for each condition of
-// the lowest rank the batch that takes least time, or the smallest.
+// fastest takes for each condition of the first rank the batch that takes least
+// time of those that fit; where times are unknown the largest that fits, and where
+// none does the first.
+func fastest(list []fits.Training) []fits.Training {
+	var out []fits.Training
+	for _, t := range list {
+		if t.Rank != list[0].Rank {
+			continue
+		}
+		i := slices.IndexFunc(out, func(o fits.Training) bool { return o.Bits == t.Bits && o.Checkpointing == t.Checkpointing })
+		if i < 0 {
+			out = append(out, t)
+			continue
+		}
+		known, ok := out[i].TrainingSeconds.Get()
+		took, timed := t.TrainingSeconds.Get()
+		switch {
+		case !t.Fits, ok && !timed && out[i].Fits:
+		case !out[i].Fits, timed && !ok, timed && took < known, !timed && !ok:
+			out[i] = t
+		}
+	}
+	return out
+}
+
+// trainings lists the planned training on the user's rows.
 func (p *page) trainings(r fits.Report) {
 	if r.Rows == nil || len(r.Training) == 0 {
 		return
 	}
 	p.heading("The planned training: %s, %s tokens (p99 %d, at most %d)", count(r.Rows.Rows, "row"), grouped(r.Rows.Tokens), r.Rows.P99, r.Rows.Max)
 	var rows [][]cell
-	for _, t := range r.Training {
-		if !p.Verbose && t.Rank != r.Training[0].Rank {
-			continue
-		}
+	list := r.Training
+	if !p.Verbose {
+		list = fastest(list)
+	}
+	for _, t := range list {
 		fit := cell{"fits", fine}
 		if !t.Fits {
 			fit = cell{"does not fit", bad}

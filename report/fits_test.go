@@ -41,3 +41,28 @@ func TestFits(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestFastestTraining(t *testing.T) {
+	one := func(bits, batch int, fit bool, took float64) fits.Training {
+		t := fits.Training{Bits: bits, Rank: 8, Batch: batch, Fits: fit}
+		if took > 0 {
+			t.TrainingSeconds = trainer.Some(took)
+		}
+		return t
+	}
+	got := fastest([]fits.Training{
+		one(0, 1, true, 9), one(8, 1, true, 0), one(4, 1, false, 3),
+		one(0, 2, true, 7), one(8, 2, true, 0), one(4, 2, false, 2),
+		one(0, 4, false, 5), one(8, 4, false, 0), one(4, 4, false, 1),
+		{Bits: 0, Rank: 64, Batch: 1, Fits: true, TrainingSeconds: trainer.Some(1.0)},
+	})
+	want := map[int]int{0: 2, 8: 2, 4: 1}
+	if len(got) != len(want) {
+		t.Fatalf("%+v", got)
+	}
+	for _, tr := range got {
+		if want[tr.Bits] != tr.Batch {
+			t.Errorf("%d bits: batch %d, want %d", tr.Bits, tr.Batch, want[tr.Bits])
+		}
+	}
+}

@@ -21,7 +21,12 @@ type oracle struct {
 	model *predict.Model // nil leaves it to arithmetic
 	known predict.Known
 	steps map[predict.Condition]budget.Steps
+	vague bool // some time was left out
 }
+
+// vagueTime is the share of a time by which it may be off, as one standard error, to
+// be said at all.
+const vagueTime = 0.5
 
 func newOracle(q Question) *oracle {
 	o := &oracle{q: q, steps: map[predict.Condition]budget.Steps{}}
@@ -153,6 +158,10 @@ type Time struct{ Seconds, Error float64 }
 func (o *oracle) time(c predict.Condition, w predict.Work, largest float64) Time {
 	if o.measured(c) {
 		if e, ok := o.model.Seconds(c, w, largest); ok {
+			if e.Error > vagueTime*e.Value {
+				o.vague = true
+				return Time{}
+			}
 			return Time{e.Value, e.Error}
 		}
 	}

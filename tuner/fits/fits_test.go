@@ -286,3 +286,15 @@ func BenchmarkAnswer(b *testing.B) {
 		b.ReportMetric(float64(r.Considered), "combinations")
 	}
 }
+
+func TestVagueTimesAreLeftOut(t *testing.T) {
+	q := Question{Facts: llama8B(), Config: trainer.DefaultConfig(), Limit: Limit{Bytes: 64e9, Source: "test"}}
+	for i, s := range []trainer.Shape{{Batch: 1, Width: 129}, {Batch: 2, Width: 129}, {Batch: 1, Width: 513}, {Batch: 4, Width: 513}, {Batch: 4, Width: 257}} {
+		positions := float64(s.Positions())
+		q.Samples = append(q.Samples, Sample{Condition: predict.Condition{Rank: 8}, Shape: s, PeakBytes: 17e9 + 1e6*positions, Seconds: positions * []float64{1e-3, 9e-3}[i%2]})
+	}
+	r := answer(t, q)
+	if v := r.at(0, 8, false).Longest[0].SecondsA1000Tokens; v.Known() || len(r.NotKnown) == 0 {
+		t.Errorf("steps that took nine times longer every other time give %v s, not known %q", v, r.NotKnown)
+	}
+}
