@@ -23,6 +23,7 @@ import (
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/run"
 	"github.com/mlxdyno/mlxdyno/tuner"
+	"github.com/mlxdyno/mlxdyno/tuner/fits"
 )
 
 // documents are the Go types of the documents by the names of their schemas.
@@ -33,6 +34,7 @@ var documents = map[string]struct {
 }{
 	"doctor":   {diagnose.Schema, "What mlxdyno doctor --json prints", diagnose.Report{}},
 	"tune":     {tuner.Schema, "What mlxdyno tune --json prints", tuner.Report{}},
+	"fits":     {fits.Schema, "What mlxdyno tune --what-fits --json prints", fits.Report{}},
 	"train":    {run.Schema, "What mlxdyno train --json and mlxdyno report --json print", run.Report{}},
 	"setup":    {SetupSchema, "What mlxdyno setup --json prints", SetupDocument{}},
 	"bench":    {BenchSchema, "What mlxdyno bench --json prints", BenchDocument{}},
@@ -58,6 +60,7 @@ var words = map[reflect.Type][]any{
 	reflect.TypeFor[trainer.Origin]():     {"default", "tuned", "file", "flag"},
 	reflect.TypeFor[tuner.Verdict]():      {"confirmed", "unconfirmed", "impossible"},
 	reflect.TypeFor[tuner.Preference]():   {"", "speed", "memory", "quality"},
+	reflect.TypeFor[fits.BasisKind]():     {"calibrated", "arithmetic", "published"},
 	reflect.TypeFor[run.State]():          {"", "running", "finished", "interrupted", "failed", "died"},
 	reflect.TypeFor[install.State]():      {"", "ready", "missing", "stale", "broken"},
 	reflect.TypeFor[leak.State]():         {"none", "leak", "inconclusive"},

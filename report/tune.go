@@ -37,6 +37,7 @@ func Tune(w io.Writer, r tuner.Report, s Style, next ...string) error {
 	p.start(r)
 	p.gates(r.Gates)
 	p.predictions(r.Checks)
+	p.quality(r.Quality)
 	p.candidates("Best candidates", r.Candidates)
 	if s.Verbose {
 		p.candidates("Pareto front: nothing else is both faster and smaller", r.Pareto)
@@ -117,6 +118,36 @@ func (p *page) choices(list []tuner.Choice) {
 	if len(folded) > 0 {
 		p.text(tableIndent, faint, "as by default (--verbose says why): "+strings.Join(folded, ", "))
 	}
+}
+
+// quality lists what the base loses at fewer bits.
+func (p *page) quality(list []tuner.BaseLoss) {
+	if len(list) == 0 {
+		return
+	}
+	p.heading("Quality: the untrained base's loss on your validation rows")
+	interval := func(low, high trainer.Opt[float64]) string {
+		if !low.Known() || !high.Known() {
+			return dash
+		}
+		return fmt.Sprintf("%s to %s", loss(low.Or(0)), loss(high.Or(0)))
+	}
+	var rows [][]cell
+	for _, l := range list {
+		name := fmt.Sprintf("%d bits", l.Bits)
+		if l.Bits == 0 {
+			name = "as stored"
+		}
+		cost := dash
+		if v, ok := l.Cost.Get(); ok {
+			cost = fmt.Sprintf("%+.3g", v)
+			if low, known := l.CostLow.Get(); known {
+				cost += fmt.Sprintf(" (%+.3g to %+.3g)", low, l.CostHigh.Or(0))
+			}
+		}
+		rows = append(rows, []cell{{name, strong}, {text: optLoss(l.Loss)}, {text: interval(l.Low, l.High)}, {text: cost}, {l.Why, faint}})
+	}
+	p.table([]column{{title: "base"}, {title: "loss", right: true}, {title: "95 %"}, {title: "costs (95 %)"}, {}}, rows)
 }
 
 func (p *page) expected(e trainer.Expected) {

@@ -37,7 +37,7 @@ const (
 // version is refused; what a newer minor version adds is passed through.
 const (
 	ProtocolMajor = 1
-	ProtocolMinor = 1
+	ProtocolMinor = 2
 )
 
 // Hello is a worker's first word, said before it loads a model. A worker that
@@ -158,7 +158,16 @@ type Eval struct {
 	Loss    Float   `json:"loss"` // mean over supervised tokens
 	Batches int     `json:"batches"`
 	Seconds float64 `json:"seconds"`
+
+	// Losses are the means of the batches one by one, and Tokens how many supervised
+	// tokens each has: from them follows how sure Loss is. Empty where an engine does
+	// not tell, or with more than MaxEvalBatches.
+	Losses []Float `json:"losses,omitempty"`
+	Tokens []int   `json:"tokens,omitempty"`
 }
+
+// MaxEvalBatches is of how many batches an Eval tells the losses.
+const MaxEvalBatches = 1024
 
 // Checkpoint says that a state is on disk and durable.
 type Checkpoint struct {

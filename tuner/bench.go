@@ -107,7 +107,11 @@ func (b *bench) run(ctx context.Context, stage, text string, p Point, job traine
 	job.Budget = job.Budget.Round(time.Millisecond)
 	// What decides nothing in a burst must not change its identity.
 	job.Config.Output = trainer.DefaultConfig().Output
+	batches := job.Config.Schedule.ValBatches
 	job.Config.Schedule = trainer.DefaultConfig().Schedule
+	if job.Evaluate {
+		job.Config.Schedule.ValBatches = batches
+	}
 	job.Config.Schedule.Steps = max(job.Config.Schedule.Steps, job.UntilStep)
 	key := b.key(job)
 	burst, replayed := b.done[key]

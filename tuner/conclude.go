@@ -55,9 +55,14 @@ func (r *run) conclude(f *finalist, s steadiness) {
 func (r *run) decideQuality(d *decision, f *finalist) {
 	why := r.axes.why
 	gc := f.plan.Widest
-	for _, knob := range []string{"quantize", "max-seq-length", "rank"} {
+	for _, knob := range []string{"max-seq-length", "rank"} {
 		d.because(knob, "%s", why[knob])
 	}
+	bits := why["quantize"]
+	if text := qualityText(r.report.Quality); text != "" {
+		bits += "; " + text
+	}
+	d.because("quantize", "%s", bits)
 	if d.config.Quality.Scale != r.Base.Config.Quality.Scale {
 		d.because("scale", "keeps alpha = scale × rank at %g", r.Base.Config.Alpha())
 	}

@@ -37,9 +37,10 @@ type machine struct {
 	host      int64
 	device    string
 	shuffles  bool
-	compile   float64                         // seconds on top of the first step of a shape; 0 compiles nothing
-	brief     func(trainer.Config) bool       // ends after the first step, as if compiling took the whole budget
-	dies      func(calls int) *trainer.Result // ends the burst before its first step
+	compile   float64                              // seconds on top of the first step of a shape; 0 compiles nothing
+	brief     func(trainer.Config) bool            // ends after the first step, as if compiling took the whole budget
+	base      func(bits, batches int) trainer.Eval // of the untrained base; nil says nothing
+	dies      func(calls int) *trainer.Result      // ends the burst before its first step
 
 	ran    map[string]int // job → times
 	onCall func(n int) error
@@ -119,6 +120,10 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 		if r := m.dies(m.calls); r != nil {
 			return trainer.Burst{Job: job, Result: *r, Summary: trainer.Summarize(events)}, nil
 		}
+	}
+	if job.Evaluate && m.base != nil {
+		clock++
+		events = append(events, trainer.Event{Elapsed: time.Duration(clock * float64(time.Second)), Payload: m.base(job.Config.Model.Quantize, job.Config.Schedule.ValBatches)})
 	}
 	var firstEnded float64
 	seen := map[trainer.Shape]bool{}

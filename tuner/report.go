@@ -25,6 +25,7 @@ type Report struct {
 
 	Gates      []Gate      `json:"gates,omitempty"`      // of the stability burst
 	Checks     []Check     `json:"checks,omitempty"`     // prediction against measurement
+	Quality    []BaseLoss  `json:"quality,omitempty"`    // of the base at the bits of the space, most first
 	Candidates []Candidate `json:"candidates,omitempty"` // the best by prediction, best first
 	Pareto     []Candidate `json:"pareto,omitempty"`     // nothing else is both faster and smaller; fastest first
 	Space      Space       `json:"space"`

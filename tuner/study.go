@@ -60,7 +60,7 @@ type Study struct {
 
 // Stage is what a study is about to do.
 type Stage struct {
-	Name     string        `json:"name"` // calibrate, confirm, stability, rehearse
+	Name     string        `json:"name"` // calibrate, confirm, stability, rehearse, quality
 	Text     string        `json:"text"`
 	Burst    int           `json:"burst"`  // number of the burst, from 1
 	Bursts   int           `json:"bursts"` // how many are expected in all
@@ -220,6 +220,9 @@ func (r *run) settle(ctx context.Context) (bool, error) {
 		}
 		winner.Candidate = atPace(winner.Candidate, winner.ratio/winner.least)
 		if err := r.rehearse(ctx, winner); err != nil {
+			return false, err
+		}
+		if err := r.measureQuality(ctx, winner); err != nil {
 			return false, err
 		}
 		r.conclude(winner, stable)

@@ -15,6 +15,7 @@ import (
 	"github.com/mlxdyno/mlxdyno/trainer/journal"
 	"github.com/mlxdyno/mlxdyno/trainer/run"
 	"github.com/mlxdyno/mlxdyno/tuner"
+	"github.com/mlxdyno/mlxdyno/tuner/fits"
 	"github.com/spf13/cobra"
 )
 
@@ -64,6 +65,7 @@ func explain(ctx context.Context, err error, started bool) *userError {
 		plain    *run.NoProfilesError
 		wish     *tuner.WishError
 		searched *tuner.BusyError
+		open     *fits.Unanswerable
 	)
 	switch {
 	case errors.As(err, &user):
@@ -72,6 +74,8 @@ func explain(ctx context.Context, err error, started bool) *userError {
 		return &userError{Code: "usage", Message: err.Error(), Hint: "see mlxdyno --help", Status: statusOurs}
 	case errors.As(err, &wish):
 		return &userError{Code: "usage", Message: wish.Error(), Hint: wish.Hint(), Status: statusOurs}
+	case errors.As(err, &open):
+		return &userError{Code: "usage", Message: open.Error(), Hint: open.Hint, Status: statusOurs}
 	case errors.As(err, &searched):
 		return &userError{Code: "tune.busy", Message: searched.Error(), Hint: "wait for it, or name other data or another model", Status: statusOurs}
 	case errors.As(err, &damaged):

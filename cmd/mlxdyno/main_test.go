@@ -58,6 +58,7 @@ func (deaf) Note(run.Note)       {}
 
 // commands are what scripts can do beyond testscript's own.
 var commands = map[string]func(*testscript.TestScript, bool, []string){
+	"bare-model": bareModel,
 	// schema NAME FILE checks that FILE (or stdout) is one document of that schema.
 	"schema": func(ts *testscript.TestScript, neg bool, args []string) {
 		if neg || len(args) != 2 {

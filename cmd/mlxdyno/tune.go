@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+	"github.com/mlxdyno/mlxdyno/probe"
 	"github.com/mlxdyno/mlxdyno/probe/budget"
 	"github.com/mlxdyno/mlxdyno/report"
 	"github.com/mlxdyno/mlxdyno/trainer"
@@ -96,19 +97,34 @@ best, and runs it longer to see that it is stable. The result is mlxdyno.yaml,
 which mlx_lm.lora -c takes too, with the reason behind every value.
 
 A knob that is set by a flag or a file stays as it is. Finished bursts are kept:
-a search that was cut off, or is run again, does not repeat them.`),
-		Example: "  mlxdyno tune --model ./Llama-3.2-1B --data ./my-data\n  mlxdyno tune --model ./Llama-3.2-1B --data ./my-data --max-memory 12GB --prefer quality",
-		Args:    cobra.NoArgs,
+a search that was cut off, or is run again, does not repeat them.
+
+With --what-fits nothing is run: it says at once which lengths and batches fit, here
+or on another machine.`),
+		Example: "  mlxdyno tune --model ./Llama-3.2-1B --data ./my-data\n  mlxdyno tune --model ./Llama-3.2-1B --data ./my-data --max-memory 12GB --prefer quality\n" +
+			"  mlxdyno tune --what-fits --model ./Llama-3.2-1B --machine 64GB",
+		Args: cobra.NoArgs,
 	}
-	knobs, wishes := addKnobFlags(cmd), addWishFlags(cmd)
+	knobs, wishes, fits := addKnobFlags(cmd), addWishFlags(cmd), addFitsFlags(cmd)
+	show := false
+	cmd.Flags().BoolVar(&show, "show", false, "print the last search over this model and data again, and run nothing")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		settings, _, err := a.settings(cmd, knobs)
 		if err != nil {
 			return err
 		}
+		switch {
+		case fits.whatFits:
+			return a.whatFits(cmd.Context(), settings, wishes, fits)
+		case fits.machine != "":
+			return usagef("--machine: a search runs on this machine; it goes with --what-fits")
+		}
 		s, err := a.open(cmd.Context(), settings)
 		if err != nil {
 			return err
+		}
+		if show {
+			return a.showStudy(cmd.Context(), s)
 		}
 		r, err := a.tune(cmd.Context(), s, wishes)
 		if err != nil {
@@ -190,12 +206,8 @@ func (s *subject) study(ctx context.Context, wishes tuner.Wishes) (*tuner.Study,
 	}
 	snapshot := s.snapshot(ctx)
 	room := budget.Room(snapshot, s.settings.Config)
-	keys := tuner.Keys{
-		Machine: strings.Join([]string{runtime.GOOS, runtime.GOARCH, snapshot.Host.Chip.Or("unknown chip"), s.env.Backend, s.env.BLAS,
-			fmt.Sprintf("%d cores", runtime.GOMAXPROCS(0)), trainer.FormatBytes(snapshot.Memory.TotalBytes.Or(0))}, ", "),
-		Model: s.facts.Key, Data: s.set.Key, Versions: s.env.Versions,
-	}
-	dir := filepath.Join(s.home, "tune", hashOf(keys))
+	keys := s.keys(snapshot)
+	dir := s.studies(keys)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, "", fmt.Errorf("make the journal's directory: %w", err)
 	}
@@ -210,6 +222,20 @@ func (s *subject) study(ctx context.Context, wishes tuner.Wishes) (*tuner.Study,
 		Limit: tuner.Limit{Bytes: room.Bytes.Or(0), Source: room.From}, Wishes: wishes, Keys: keys,
 		Seed: s.settings.Config.Seed, Journal: filepath.Join(dir, "journal.jsonl"),
 	}, dir, nil
+}
+
+// keys are what a study's results hold for.
+func (s *subject) keys(snapshot probe.Snapshot) tuner.Keys {
+	return tuner.Keys{Machine: s.machineKey(snapshot), Model: s.facts.Key, Data: s.set.Key, Versions: s.env.Versions}
+}
+
+// studies is the directory of the studies that have these keys.
+func (s *subject) studies(keys tuner.Keys) string { return filepath.Join(s.home, "tune", hashOf(keys)) }
+
+// machineKey says what measurements of time and memory hold for.
+func (s *subject) machineKey(snapshot probe.Snapshot) string {
+	return strings.Join([]string{runtime.GOOS, runtime.GOARCH, snapshot.Host.Chip.Or("unknown chip"), s.env.Backend, s.env.BLAS,
+		fmt.Sprintf("%d cores", runtime.GOMAXPROCS(0)), trainer.FormatBytes(snapshot.Memory.TotalBytes.Or(0))}, ", ")
 }
 
 // question is what a study answers; an answer holds for the same question only.

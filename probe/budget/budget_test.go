@@ -71,7 +71,7 @@ func TestEstimateAgainstMeasuredSteps(t *testing.T) {
 	for _, c := range cases {
 		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
 			b := Estimate(llama(256, 704, c.layers, 8, 4, c.vocab, c.dtype), config(func(k *trainer.Config) {
-				k.Quality.Rank = c.rank
+				k.Engine, k.Quality.Rank = trainer.EngineMLXLM, c.rank
 				k.Plan.Checkpointing = c.checkpointing
 			}), trainer.Shape{Batch: c.batch, Width: c.width})
 			resident := b.Line(Weights).Estimated.Or(0) + b.Line(Adapters).Estimated.Or(0) + b.Line(Optimizer).Estimated.Or(0)
@@ -101,7 +101,7 @@ func TestEstimateLines(t *testing.T) {
 		{"sgd keeps one", line(Optimizer, func(c *trainer.Config) { c.Quality.Rank, c.Quality.Optimizer = 64, "sgd" }), 4 * 167772160},
 		{"gradients", line(Gradients, rank64), 4 * 167772160},
 		{"gradients accumulate", line(Gradients, func(c *trainer.Config) { c.Quality.Rank, c.Plan.Accumulation = 64, 4 }), 8 * 167772160},
-		{"logits", line(Logits, nil), 4 * 512 * 128256 * 2},
+		{"logits", line(Logits, func(c *trainer.Config) { c.Engine = trainer.EngineMLXLM }), 4 * 512 * 128256 * 2},
 		{"cache unknown by default", line(Cache, nil), -1},
 		{"cache limit", line(Cache, func(c *trainer.Config) { c.Plan.CacheLimit = trainer.LimitOf(2e9) }), 2e9},
 		{"others unknown", line(Others, nil), -1},
@@ -118,14 +118,17 @@ func TestEstimateLines(t *testing.T) {
 func TestCheckpointingAndFewerBlocksSave(t *testing.T) {
 	shape := trainer.Shape{Batch: 4, Width: 1025}
 	peak := func(change func(*trainer.Config)) int64 {
-		return Estimate(llama8B(), config(change), shape).Peak.Estimated.Or(0)
+		b := Estimate(llama8B(), config(change), shape)
+		return b.Peak.Estimated.Or(0) - b.Line(Weights).Estimated.Or(0)
 	}
-	all := peak(nil)
-	if p := peak(func(c *trainer.Config) { c.Plan.Checkpointing = true }); p >= all/2 {
-		t.Errorf("checkpointing: %d of %d bytes", p, all)
-	}
-	if p := peak(func(c *trainer.Config) { c.Quality.Layers = 8 }); p >= all/2 {
-		t.Errorf("adapters on 8 of 32 blocks: %d of %d bytes", p, all)
+	for _, engine := range []string{trainer.EngineNative, trainer.EngineMLXLM} {
+		all := peak(func(c *trainer.Config) { c.Engine = engine })
+		if p := peak(func(c *trainer.Config) { c.Engine, c.Plan.Checkpointing = engine, true }); p >= all/3 {
+			t.Errorf("%s, checkpointing: %d of %d bytes", engine, p, all)
+		}
+		if p := peak(func(c *trainer.Config) { c.Engine, c.Quality.Layers = engine, 8 }); p >= all/2 {
+			t.Errorf("%s, adapters on 8 of 32 blocks: %d of %d bytes", engine, p, all)
+		}
 	}
 }
 

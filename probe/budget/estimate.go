@@ -25,12 +25,12 @@ const (
 )
 
 // Estimate computes a budget from a model's files and a configuration, for one
-// batch of shape s. Against mlx-lm on small llama models on a CPU its peak is
-// within 15 %; compiled steps and fused GPU kernels need less, up to half.
+// batch of shape s. Against mlx-lm and our own trainer on small llama models on a
+// CPU its peak is within 15 %; compiled steps and fused GPU kernels need less, up
+// to half.
 func Estimate(f model.Facts, c trainer.Config, s trainer.Shape) Budget {
-	e := estimate{f: f, c: c, s: s}
-	weights := e.weights()
-	adapters := 4 * f.AdapterParameters(c.Quality.Rank, c.Quality.Layers)
+	e := estimate{f: f, c: c}
+	weights, adapters := e.weights(), e.adapters()
 	gradients := adapters
 	gradientNote := "one float32 gradient for each adapter parameter"
 	if c.Plan.Accumulation > 1 {
@@ -38,20 +38,14 @@ func Estimate(f model.Facts, c trainer.Config, s trainer.Shape) Budget {
 		gradientNote = "float32, twice: this step's and the accumulated ones"
 	}
 	optimizer, optimizerNote := e.optimizer(adapters)
-	activations, activationNote := e.activations()
-	copies := int64(logitCopies)
-	if c.Plan.Checkpointing {
-		copies = logitCopiesCheckpointed
-	}
-	logits := copies * s.Positions() * int64(f.Vocab) * e.width()
+	activationNote, logitNote := e.notes()
 
-	// A step is at its highest when the backward pass begins, or in the update,
-	// which makes new adapters and a new optimizer state beside the old ones.
-	resident := weights + adapters + optimizer
-	if c.Plan.Accumulation > 1 {
-		resident += adapters
-	}
-	peak := resident + max(activations+logits, gradients+adapters+optimizer)
+	// A step is at its highest when scores of the vocabulary are there, in the
+	// backward pass of a block, or in the update, which makes new adapters and a
+	// new optimizer state beside the old ones.
+	steps := StepsOf(f, c, "")
+	activations, logits := int64(steps.kept.at(s)+steps.back.at(s)), int64(steps.lossAt(s))
+	peak := steps.Peak(s)
 
 	known := trainer.Some[int64]
 	b := Budget{Shape: s, Lines: []Line{
@@ -60,7 +54,7 @@ func Estimate(f model.Facts, c trainer.Config, s trainer.Shape) Budget {
 		{Name: Gradients, Estimated: known(gradients), Note: gradientNote},
 		{Name: Optimizer, Estimated: known(optimizer), Note: optimizerNote},
 		{Name: Activations, Estimated: known(activations), Note: activationNote},
-		{Name: Logits, Estimated: known(logits), Note: fmt.Sprintf("%d copies of batch × positions × vocabulary, %d bytes each; fewer with a fused loss", copies, e.width())},
+		{Name: Logits, Estimated: known(logits), Note: logitNote},
 		cacheLine(c.Plan.CacheLimit),
 		{Name: Others, Note: "interpreter, libraries and data; known once a burst was run"},
 	}}
@@ -77,9 +71,14 @@ func cacheLine(limit trainer.Limit) Line {
 }
 
 type estimate struct {
-	f model.Facts
-	c trainer.Config
-	s trainer.Shape
+	f      model.Facts
+	c      trainer.Config
+	device string // cpu, metal, cuda, or empty when unknown
+}
+
+// adapters is the bytes of their float32 weights.
+func (e estimate) adapters() int64 {
+	return 4 * e.f.AdapterParameters(e.c.Quality.Rank, e.c.Quality.Layers)
 }
 
 // width is the bytes of one activation.
@@ -146,7 +145,8 @@ func (e estimate) optimizer(adapters int64) (int64, string) {
 	}
 }
 
-// activations is what the forward pass keeps for the backward pass.
+// wholeActivations is what the forward pass keeps for the backward pass in a step
+// that is computed as a whole.
 //
 // A block with grouped attention and a gated MLP keeps for each position five
 // arrays of the hidden width (input, both norms, both residual sums), queries,
@@ -154,25 +154,47 @@ func (e estimate) optimizer(adapters int64) (int64, string) {
 // of the intermediate width. Unfused attention keeps heads × positions scores
 // on top. float32 adapters on narrower activations keep a float32 copy of each
 // linear module's input.
-func (e estimate) activations() (int64, string) {
-	f, positions := e.f, e.s.Positions()
+func (e estimate) wholeActivations() linear {
+	f := e.f
 	hidden, inner, q, kv := int64(f.Hidden), int64(f.Intermediate), int64(f.QueryDim()), int64(f.KVDim())
 	a := e.width()
-	elements := 5*hidden + 4*inner + 3*q + 3*kv
-	block := positions * elements * a
+	block := linear{position: float64((5*hidden + 4*inner + 3*q + 3*kv) * a), square: float64(int64(f.Heads) * a)}
 	if a < 4 {
-		block += positions * 4 * (5*hidden + q + inner)
+		block.position += float64(4 * (5*hidden + q + inner))
 	}
-	block += positions * int64(f.Heads) * int64(e.s.Width-1) * a
-
-	blocks := f.Layers
-	if n := e.c.Quality.Layers; n > 0 {
-		blocks = min(n, f.Layers)
+	if e.fused() {
+		block.square = 0
 	}
+	blocks := float64(e.blocks())
 	if e.c.Plan.Checkpointing {
-		kept := int64(blocks) * positions * hidden * a
-		return kept + int64(recomputedBlocks*float64(block)), fmt.Sprintf("%d block inputs, and one block computed again with its backward pass", blocks)
+		return linear{position: blocks * float64(hidden*a)}.plus(block, recomputedBlocks)
 	}
-	return int64((float64(blocks) + backwardBlocks) * float64(block)),
-		fmt.Sprintf("what %d blocks keep for the backward pass, attention scores included", blocks)
+	return linear{}.plus(block, blocks+backwardBlocks)
+}
+
+// blocks is how many have adapters.
+func (e estimate) blocks() int {
+	if n := e.c.Quality.Layers; n > 0 {
+		return min(n, e.f.Layers)
+	}
+	return e.f.Layers
+}
+
+// notes say what activations and logits consist of.
+func (e estimate) notes() (activations, logits string) {
+	p, blocks := e.c.Plan, e.blocks()
+	if byBlocks(e.c) {
+		activations = fmt.Sprintf("products of %d blocks, kept for the backward pass, and what the backward pass of one block needs", blocks)
+		if p.Checkpointing {
+			activations = fmt.Sprintf("%d block inputs, and one block computed again with its backward pass", blocks)
+		}
+		return activations, fmt.Sprintf("%.1f copies of the vocabulary for each position scored at once, %d bytes each; fewer with a fused loss", scoreCopies, e.width())
+	}
+	copies := logitCopies
+	activations = fmt.Sprintf("what %d blocks keep for the backward pass, attention scores included", blocks)
+	if p.Checkpointing {
+		copies = logitCopiesCheckpointed
+		activations = fmt.Sprintf("%d block inputs, and one block computed again with its backward pass", blocks)
+	}
+	return activations, fmt.Sprintf("%d copies of batch × positions × vocabulary, %d bytes each; fewer with a fused loss", copies, e.width())
 }

@@ -310,7 +310,7 @@ func TestNothingIsRunInVain(t *testing.T) {
 
 func TestProbeFitsTheMachine(t *testing.T) {
 	r := request()
-	r.Snapshot.Memory.AvailableBytes = known[int64](120e6)
+	r.Snapshot.Memory.AvailableBytes = known[int64](90e6)
 	s := &script{answers: []func(trainer.Job) (trainer.Burst, error){steps(20, 0), steps(8, 0)}}
 	r.Bursts = s
 	got, err := Run(t.Context(), r)

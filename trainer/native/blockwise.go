@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/mlxdyno/mlxdyno/mlxbind"
+	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/native/decoder"
 	"github.com/mlxdyno/mlxdyno/trainer/native/tape"
 )
@@ -452,12 +453,12 @@ func (b *blockwise) end(v variant) mlxbind.Func {
 }
 
 // evaluateAll is learner.evaluate by blocks.
-func (b *blockwise) evaluateAll(batches []batch, more func() bool) (loss float64, ok bool, err error) {
+func (b *blockwise) evaluateAll(batches []batch, more func() bool) (e evaluation, ok bool, err error) {
 	var total float64
 	tokens := 0
 	for _, in := range batches {
 		if !more() {
-			return 0, false, nil
+			return evaluation{}, false, nil
 		}
 		p := in.positions(b.l.options.supervised, b.l.options.compile)
 		err := b.l.s.Child(func(c *mlxbind.Scope) error {
@@ -467,15 +468,19 @@ func (b *blockwise) evaluateAll(batches []batch, more func() bool) (loss float64
 			}
 			v, err := c.Item(sum)
 			total += v
+			if len(batches) <= trainer.MaxEvalBatches && p.count > 0 {
+				e.losses, e.tokens = append(e.losses, trainer.Float(v/float64(p.count))), append(e.tokens, p.count)
+			}
 			return err
 		})
 		if err != nil {
-			return 0, false, fmt.Errorf("evaluate: %w", err)
+			return evaluation{}, false, fmt.Errorf("evaluate: %w", err)
 		}
 		b.done(p)
 		tokens += p.count
 	}
-	return total / float64(tokens), true, nil
+	e.loss = total / float64(tokens)
+	return e, true, nil
 }
 
 // traces is for how many batches of different form functions were compiled.

@@ -337,9 +337,17 @@ func (l *learner) traces() int {
 	return n
 }
 
-// evaluate returns the mean loss of supervised tokens over batches. more is
-// asked before each; when it says no, the evaluation is given up.
-func (l *learner) evaluate(batches []batch, more func() bool) (loss float64, ok bool, err error) {
+// evaluation is the mean loss of supervised tokens over batches, and where steps
+// are by blocks that of each batch, with its number of tokens.
+type evaluation struct {
+	loss   float64
+	losses []trainer.Float
+	tokens []int
+}
+
+// evaluate computes the loss of batches. more is asked before each; when it says
+// no, the evaluation is given up.
+func (l *learner) evaluate(batches []batch, more func() bool) (e evaluation, ok bool, err error) {
 	if l.blocks != nil {
 		return l.blocks.evaluateAll(batches, more)
 	}
@@ -369,11 +377,11 @@ func (l *learner) evaluate(batches []batch, more func() bool) (loss float64, ok 
 			}
 		}
 		ok = true
-		loss, err = c.Item(c.Div(total, tokens))
+		e.loss, err = c.Item(c.Div(total, tokens))
 		return err
 	})
 	if err != nil {
-		return 0, false, fmt.Errorf("evaluate: %w", err)
+		return evaluation{}, false, fmt.Errorf("evaluate: %w", err)
 	}
-	return loss, ok, nil
+	return e, ok, nil
 }

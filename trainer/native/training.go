@@ -300,7 +300,7 @@ func (t *training) evaluate() (done bool, err error) {
 			t.validated = append(t.validated, t.fill(t.valid, b))
 		}
 	}
-	loss, done, err := t.learner.evaluate(t.validated, func() bool { return !t.commands.leaving() })
+	e, done, err := t.learner.evaluate(t.validated, func() bool { return !t.commands.leaving() })
 	if err != nil || !done {
 		return false, err
 	}
@@ -309,7 +309,7 @@ func (t *training) evaluate() (done bool, err error) {
 	}
 	step := t.step
 	t.evaluated = &step
-	return true, t.events.emit(trainer.Eval{Loss: trainer.Float(loss), Batches: len(t.validated), Seconds: time.Since(began).Seconds()})
+	return true, t.events.emit(trainer.Eval{Loss: trainer.Float(e.loss), Batches: len(t.validated), Seconds: time.Since(began).Seconds(), Losses: e.losses, Tokens: e.tokens})
 }
 
 func (t *training) saveIsDue() bool {

@@ -256,10 +256,14 @@ func (m *Model) Peak(c Condition, s trainer.Shape) (Estimate, bool) {
 	w := WorkOf(s)
 	e := m.peaks[from].at(w, w.Positions)
 	if from != c {
+		x := slices.Clone(m.peaks[from].x)
+		e.Value = 0
 		for _, next := range path(from, c) {
 			a, b := plain(from), plain(next)
 			if fa, fb := m.peaks[a], m.peaks[b]; fa.x != nil && fb.x != nil {
-				e.Value += w.dot(fb.x) - w.dot(fa.x)
+				for j := range x {
+					x[j] += fb.x[j] - fa.x[j]
+				}
 			} else {
 				step := m.constant(next) - m.constant(from)
 				if !c.Checkpointing {
@@ -270,7 +274,10 @@ func (m *Model) Peak(c Condition, s trainer.Shape) (Estimate, bool) {
 			}
 			from = next
 		}
-		e.Value = max(e.Value, m.constant(c))
+		for j := range x { // a larger shape takes no less, whatever the noise of three fits adds up to
+			x[j] = max(x[j], 0)
+		}
+		e.Value = max(e.Value+w.dot(x), m.constant(c))
 		e.Extrapolated = true
 		e.Upper = e.Value + student99(m.peaks[m.anchor].freedom)*e.Error
 	}

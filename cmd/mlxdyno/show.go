@@ -1,0 +1,89 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mlxdyno/mlxdyno/tuner"
+)
+
+// keptStudy is what a search left behind.
+type keptStudy struct {
+	report tuner.Report
+	when   time.Time
+}
+
+// newest returns the last study of a home that is wanted, or nil.
+func newest(home string, wanted func(*keptStudy) bool) *keptStudy {
+	paths, _ := filepath.Glob(filepath.Join(home, "tune", "*", "*.json")) // the pattern is well-formed
+	var best *keptStudy
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil || best != nil && !info.ModTime().After(best.when) {
+			continue
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue // removed meanwhile: another one may do
+		}
+		var r tuner.Report
+		if json.Unmarshal(b, &r) != nil || r.Schema != tuner.Schema {
+			continue // another version's
+		}
+		if kept := (&keptStudy{report: r, when: info.ModTime()}); wanted(kept) {
+			best = kept
+		}
+	}
+	return best
+}
+
+// showStudy prints the last study of this subject. Where there is none, it says
+// what has changed since the last one that was like it.
+func (a *app) showStudy(ctx context.Context, s *subject) error {
+	keys := s.keys(s.snapshot(ctx))
+	kept := newest(s.home, func(k *keptStudy) bool { return len(changes(k.report.Keys, keys)) == 0 })
+	if kept == nil {
+		text := "no search over this model and data has been kept"
+		if other := newest(s.home, func(k *keptStudy) bool { return k.report.Keys.Model == keys.Model || k.report.Keys.Data == keys.Data }); other != nil {
+			text += fmt.Sprintf("; since the one of %s changed: %s", other.when.Format(time.DateTime), strings.Join(changes(other.report.Keys, keys), ", "))
+		}
+		return &userError{Code: "tune.none", Message: text, Hint: "run mlxdyno tune with the same flags, without --show", Status: statusOurs}
+	}
+	a.progress("searched on %s; nothing was run now", kept.when.Format(time.DateTime))
+	return a.print(kept.report, func() error { return a.printTune(&kept.report, "mlxdyno.yaml") })
+}
+
+// changes names what a study's keys have otherwise than now.
+func changes(then, now tuner.Keys) []string {
+	var out []string
+	if then.Model != now.Model {
+		out = append(out, "the model")
+	}
+	if then.Data != now.Data {
+		out = append(out, "the data")
+	}
+	if then.Machine != now.Machine {
+		out = append(out, fmt.Sprintf("the machine (%s, now %s)", then.Machine, now.Machine))
+	}
+	names := slices.Sorted(maps.Keys(then.Versions))
+	for name := range now.Versions {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if a, b := then.Versions[name], now.Versions[name]; a != b {
+			out = append(out, fmt.Sprintf("%s (%s, now %s)", name, cmp.Or(a, "none"), cmp.Or(b, "none")))
+		}
+	}
+	return out
+}
