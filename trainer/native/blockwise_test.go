@@ -39,8 +39,8 @@ func TestBlocksComputeTheSame(t *testing.T) {
 						for form, o := range map[string]learnerOptions{
 							"results":     {keep: tape.Results},
 							"every third": {checkpoint: true, checkpointNth: 3},
-							"async":       {async: true, chunk: 50},
-							"fast":        {supervised: true, chunk: chunkRowsLow, keep: tape.Products},
+							"async":       {async: true, chunk: 50, keep: tape.Products},
+							"fast":        {supervised: true, chunk: chunkRowsLow, keep: tape.Costly},
 						} {
 							if layers != -1 && form != "fast" || bits != 0 && form == "async" {
 								continue

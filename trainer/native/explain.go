@@ -53,8 +53,11 @@ func Differences(c trainer.Config, a About) []trainer.Difference {
 		add("step-by", "block by block, where each keeps what its backward pass reads", "as a whole",
 			a.gives("peak 0.89× in float32, 0.95× at 4 bits", "peak 21 instead of 40 GB at 4 bits, 30 instead of 36 GB in bfloat16, at the same speed"))
 		keeps := "products and attention; the rest is computed again"
-		if o.keep == tape.Results {
+		switch o.keep {
+		case tape.Results:
 			keeps = "all results that the backward pass reads"
+		case tape.Costly:
+			keeps = "products, attention and powers; the rest is computed again"
 		}
 		add("keep", keeps, "whatever automatic differentiation reads", a.gives("", "products: peak 25 instead of 34 GB at 4 bits for 2 % of the speed"))
 	}

@@ -39,9 +39,13 @@ func (o *learnerOptions) scheme(c trainer.Config, device string, quantized bool)
 	p := c.Plan
 	o.blocks = !c.Parity && p.StepBy != trainer.StepByWhole
 	o.async = device != "cpu"
-	o.keep = tape.Products
-	if p.Keep == trainer.KeepResults {
+	switch {
+	case p.Keep == trainer.KeepResults:
 		o.keep = tape.Results
+	case device == "cpu" && !quantized && p.Keep != trainer.KeepProducts:
+		o.keep = tape.Costly
+	default:
+		o.keep = tape.Products
 	}
 	o.checkpointNth = max(p.CheckpointNth, 1)
 	o.chunk = p.LossRows

@@ -19,7 +19,7 @@ var views = []string{"Transpose", "Reshape", "ExpandDims", "Squeeze", "Flatten",
 // products are what nobody computes twice who need not.
 var products = []string{"Matmul", "AddMM", "QuantizedMatmul", "BlockMaskedMM", "GatherMM", "GatherQMM", "ScaledDotProductAttention", "Gather", "GatherAxis"}
 
-// powers are no products, and on a CPU one takes as long as hundreds of them.
+// powers are costly on a CPU.
 var powers = []string{"Power", "Exp"}
 
 // cutOf finds the cheapest cut: of all sets of values from which the backward
@@ -77,6 +77,8 @@ func cutOf(g *mlxbind.Graph, o Options) cut {
 		case o.Keep == Results:
 			return false
 		case o.Keep == Products:
+			return !slices.Contains(products, node.Op)
+		case o.Keep == Costly:
 			return !slices.Contains(products, node.Op) && !slices.Contains(powers, node.Op)
 		}
 		return true

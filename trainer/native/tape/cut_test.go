@@ -127,7 +127,7 @@ func TestCutSuffices(t *testing.T) {
 		g.Cotangents = []int{add("")}
 		grow("backward", 1)
 		g.Gradients = []int{len(g.Nodes) - 1}
-		o := Options{Keep: Keep(rapid.IntRange(0, 2).Draw(t, "keep"))}
+		o := Options{Keep: Keep(rapid.IntRange(0, 3).Draw(t, "keep"))}
 		if rapid.Bool().Draw(t, "parameters") {
 			o.Parameters = []int{0}
 		}

@@ -25,7 +25,10 @@ const (
 	// Results keeps every result that the backward pass reads, except what
 	// costs nothing to make again: views, and what depends on parameters alone.
 	Results Keep = iota
-	// Products computes everything again but matrix products, attention and powers.
+	// Costly computes again what is cheap: all but matrix products, attention, and
+	// powers, one of which takes a CPU as long as hundreds of products.
+	Costly
+	// Products computes everything again but matrix products and attention.
 	Products
 	// Nothing keeps only inputs and computes all again.
 	Nothing
