@@ -281,6 +281,9 @@ func (o *oracle) notes() (notes, unknown []string) {
 	if o.model == nil && (o.q.Device == "metal" || o.q.Device == "cuda") {
 		notes = append(notes, "attention is taken to keep no scores, as MLX from 0.32.4 on computes it on GPUs: nothing of that was measured here, and where it does keep them long rows need far more")
 	}
+	if o.model != nil && slices.ContainsFunc(o.q.conditions(), func(c predict.Condition) bool { return o.measured(c) && !o.model.Measured(c) }) {
+		notes = append(notes, "bits and ranks that were not measured themselves are reached from those that were, by what the model's files say of them")
+	}
 	if o.model != nil {
 		for _, c := range o.q.conditions() {
 			if !o.measured(c) {

@@ -113,7 +113,11 @@ func (o *oracle) ranked(c predict.Condition, s trainer.Shape) Peak {
 func (o *oracle) alone(c predict.Condition, s trainer.Shape) Peak {
 	if o.measured(c) {
 		if e, ok := o.model.Peak(c, s); ok {
-			return Peak{e.Value, e.Upper}
+			unpacked := 0.0
+			if !slices.ContainsFunc(o.q.Samples, func(s Sample) bool { return s.Bits == c.Bits }) {
+				unpacked = float64(o.steps[c].Unpacked()) // which the other bits' steps did not show
+			}
+			return Peak{e.Value + unpacked, e.Upper + unpacked}
 		}
 	}
 	bytes := float64(o.steps[c].Peak(s))
