@@ -56,7 +56,7 @@ var kinds = []kind{
 }
 
 const (
-	publishedSource = "published figures of the maker, nothing measured"
+	publishedSource = "the figures by which it is sold, from a table of ours; nothing was measured"
 
 	// Metal recommends to keep this share of the memory resident at most: MLX's
 	// max_recommended_working_set_size, as seen on machines up to and above 36 GB.
