@@ -103,7 +103,7 @@ func (a *app) openForFits(ctx context.Context, settings trainer.Settings) (*subj
 	if envErr != nil {
 		return nil, envErr
 	}
-	s.set, err = a.tokenize(ctx, s)
+	s.set, err = a.tokenize(ctx, s, false)
 	return s, err
 }
 
