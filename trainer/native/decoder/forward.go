@@ -126,9 +126,10 @@ func (m *Model) masks(s *mlxbind.Scope, n, offset int) (full, sliding mask) {
 }
 
 // seen are the stretches of hidden states: one of all rows, or, where rows of these
-// lengths lie end to end, of every stretch of equal lengths, each of which is
-// attended to on its own. A mask for all of them together would have the square
-// of their positions.
+// lengths lie end to end, every row, which is attended to on its own. A mask for
+// all of them together would have the square of their positions, and rows of equal
+// length together would hold all their scores at once: bursts, whose rows are
+// equal, would need more memory than the data's.
 func (m *Model) seen(s *mlxbind.Scope, shape []int, rows []int) (full, sliding []stretch) {
 	add := func(count, length int) {
 		f, w := m.masks(s, length, 0)
@@ -137,13 +138,8 @@ func (m *Model) seen(s *mlxbind.Scope, shape []int, rows []int) (full, sliding [
 	if len(rows) == 0 && len(shape) == 3 {
 		add(shape[0], shape[1])
 	}
-	for len(rows) > 0 {
-		n := 1
-		for n < len(rows) && rows[n] == rows[0] {
-			n++
-		}
-		add(n, rows[0])
-		rows = rows[n:]
+	for _, length := range rows {
+		add(1, length)
 	}
 	return full, sliding
 }
