@@ -67,3 +67,27 @@ func TestBlocksComputeTheSame(t *testing.T) {
 		}
 	}
 }
+
+// A burst stands for a packed batch with rows of one length. It must need as much
+// memory as rows of different lengths do, which are attended to one by one.
+func TestEvenRowsNeedTheMemoryOfOthers(t *testing.T) {
+	dir := modelOf(t, plain)
+	learn(t, func(s *mlxbind.Scope) error {
+		peak := func(lengths ...int) float64 {
+			o := learnerOptions{accumulation: 1, blocks: true, keep: tape.Costly, supervised: true}
+			l := learnerOf(t, s, dir, plainQuality(), o)
+			l.model.Forms = forms(trainer.Plan{}, "cpu", false)
+			b := packed(rowsOf(702, 1, lengths...))
+			s.ResetPeak()
+			if _, err := l.step(b, true); err != nil {
+				t.Fatal(err)
+			}
+			return float64(s.Memory().Peak)
+		}
+		even, others := peak(700, 700, 700, 700), peak(698, 701, 699, 702)
+		if d := even/others - 1; !(math.Abs(d) < 0.03) {
+			t.Errorf("peak %.0f, and %.0f of rows that differ: %.1f %%", even, others, 100*d)
+		}
+		return nil
+	})
+}

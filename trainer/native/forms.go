@@ -19,12 +19,20 @@ func forms(p trainer.Plan, device string, parity bool) decoder.Forms {
 	chosen := func(knob, fast string) bool {
 		return knob == fast || (knob == "" || knob == "auto") && device != "metal"
 	}
-	return decoder.Forms{
+	f := decoder.Forms{
 		Dequantize:    chosen(p.Matmul, trainer.MatmulDequantized),
 		LowRankInHalf: chosen(p.LowRank, trainer.LowRankActivation),
 		PowersOfTwo:   device == "cpu" && runtime.GOARCH == "amd64",
 	}
+	if device == "cpu" {
+		f.ScoreBytes = scoreBytes
+	}
+	return f
 }
+
+// scoreBytes are the scores of attention that packed rows hold at once on a CPU:
+// what its caches hold, and little beside a step's peak.
+const scoreBytes = 6 << 20
 
 // chunkRows are positions whose scores are computed at once. Fewer than the
 // hundreds that keep a GPU's products full make these slower; a quantized base

@@ -23,6 +23,11 @@ type Forms struct {
 	// library's for one element after another on x86, which takes 2.6 times as
 	// long as its power of two.
 	PowersOfTwo bool
+
+	// ScoreBytes bounds the scores of attention that packed rows of equal length
+	// hold at once, where no kernel does without them; 0 is no bound. With it
+	// such rows, which bursts are made of, need no more memory than others.
+	ScoreBytes int
 }
 
 // Exp is e^x in the model's form, without a gradient.

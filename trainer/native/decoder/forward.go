@@ -126,10 +126,8 @@ func (m *Model) masks(s *mlxbind.Scope, n, offset int) (full, sliding mask) {
 }
 
 // seen are the stretches of hidden states: one of all rows, or, where rows of these
-// lengths lie end to end, every row, which is attended to on its own. A mask for
-// all of them together would have the square of their positions, and rows of equal
-// length together would hold all their scores at once: bursts, whose rows are
-// equal, would need more memory than the data's.
+// lengths lie end to end, of rows of equal length, each of which is attended to on
+// its own. A mask for all of them together would have the square of their positions.
 func (m *Model) seen(s *mlxbind.Scope, shape []int, rows []int) (full, sliding []stretch) {
 	add := func(count, length int) {
 		f, w := m.masks(s, length, 0)
@@ -138,10 +136,23 @@ func (m *Model) seen(s *mlxbind.Scope, shape []int, rows []int) (full, sliding [
 	if len(rows) == 0 && len(shape) == 3 {
 		add(shape[0], shape[1])
 	}
-	for _, length := range rows {
-		add(1, length)
+	for len(rows) > 0 {
+		n, most := 1, m.together(rows[0])
+		for n < min(len(rows), most) && rows[n] == rows[0] {
+			n++
+		}
+		add(n, rows[0])
+		rows = rows[n:]
 	}
 	return full, sliding
+}
+
+// together is how many rows of a length are attended to at once.
+func (m *Model) together(length int) int {
+	if m.Forms.ScoreBytes == 0 {
+		return math.MaxInt
+	}
+	return max(m.Forms.ScoreBytes/(4*m.Spec.Heads*length*length), 1)
 }
 
 // attend computes attention from heads of shape (batch, heads, positions, features).
