@@ -50,12 +50,8 @@ func TestRealPatients(t *testing.T) {
 	} {
 		t.Run(c.how, func(t *testing.T) {
 			var out, progress bytes.Buffer
-			steps := "40"
-			if c.how == "host" {
-				steps = "150" // time for samples
-			}
 			a := &app{stdout: &out, stderr: &progress, color: "never"}
-			a.execute(t.Context(), []string{"doctor", "--json", "--again", "--steps", steps, "--model", w.paths.Model, "--rank", "8", "--",
+			a.execute(t.Context(), []string{"doctor", "--json", "--again", "--steps", "40", "--model", w.paths.Model, "--rank", "8", "--",
 				w.env.Python, filepath.Join("testdata", "patients", "lora.py"), c.how, w.paths.Model, "100000"})
 			if err := report.Validate("doctor", out.Bytes()); err != nil {
 				t.Fatalf("%v\n%s\n%s", err, out.Bytes(), progress.Bytes())
@@ -144,7 +140,7 @@ func TestWatchedProcesses(t *testing.T) {
 // reported, and nothing of it is left.
 func TestInterruptedWatch(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "train.sh"), []byte("echo $$ > pid\ni=0\nwhile true; do i=$((i+1)); echo step $i loss 2.5; sleep 0.05; done\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "train.sh"), []byte("i=0\nwhile true; do i=$((i+1)); echo step $i loss 2.5; test $i = 10 && echo $$ > part && mv part pid; sleep 0.05; done\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), "mlxdyno", "doctor", "--", "sh", "train.sh")
@@ -154,13 +150,12 @@ func TestInterruptedWatch(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var pid int
+	var pid int // written after some steps
 	for pid == 0 {
 		b, _ := os.ReadFile(filepath.Join(dir, "pid"))
 		pid, _ = strconv.Atoi(strings.TrimSpace(string(b)))
 		time.Sleep(20 * time.Millisecond)
 	}
-	time.Sleep(500 * time.Millisecond) // some steps
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,9 @@ type Options struct {
 	Steps    int
 	FromStep int
 	Budget   time.Duration
+	// Samples of its processes, read after a step was reported, are taken before
+	// Steps end a burst: quick steps would be over before memory was looked at.
+	Samples int
 	// Silence ends a patient that has printed nothing for this long, as
 	// stalled. 0 waits for ever.
 	Silence time.Duration

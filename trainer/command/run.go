@@ -72,6 +72,8 @@ type supervisor struct {
 	*child
 	listener *listener
 	taken    samples
+	known    []int     // processes, by the last look at the table
+	working  int       // samples taken since a step was reported
 	lookAt   time.Time // of the next look at the table, and of the next sample
 	meterAt  time.Time
 	looking  cost
@@ -95,14 +97,18 @@ func (s *supervisor) attend(ctx context.Context) Reason {
 		late = timer.C
 	}
 	s.sample()
+	enough := s.listener.enough
 	for {
+		if enough == nil && (s.Meter == nil || s.working >= s.Samples) {
+			return ForSteps
+		}
 		select {
 		case <-s.exited:
 			return ByItself
 		case <-ctx.Done():
 			return ForCaller
-		case <-s.listener.enough:
-			return ForSteps
+		case <-enough:
+			enough = nil
 		case <-s.listener.failed:
 			return ForError
 		case <-late:
@@ -144,25 +150,28 @@ func (c *cost) pause(last time.Duration) time.Duration {
 	return 100 * slices.Min(c[:])
 }
 
-// sample looks at the table of processes, and reads what the patient's use when
-// it is time. What takes long, such as a large process, is read less often.
+// sample reads what the patient's processes use when it is time. Which these are
+// the table says, which takes longer and is read less often on a busy machine.
 func (s *supervisor) sample() {
 	now := time.Now()
-	if now.Before(s.lookAt) {
-		return
+	if !now.Before(s.lookAt) {
+		table, err := processes()
+		if err != nil {
+			s.working++ // there is none to wait for
+			return
+		}
+		s.known = s.tree.update(table)
+		s.lookAt = now.Add(s.looking.pause(time.Since(now)))
 	}
-	table, err := processes()
-	if err != nil {
-		return
-	}
-	alive := s.tree.update(table)
-	s.lookAt = now.Add(s.looking.pause(time.Since(now)))
-	if s.Meter == nil || len(alive) == 0 || now.Before(s.meterAt) {
+	if s.Meter == nil || len(s.known) == 0 || now.Before(s.meterAt) {
 		return
 	}
 	step, _ := s.listener.heard()
+	if step > 0 {
+		s.working++
+	}
 	at := time.Now()
-	v := Sample{At: at.Sub(s.began), Step: step, Processes: len(alive), Usage: s.Meter.Read(alive)}
+	v := Sample{At: at.Sub(s.began), Step: step, Processes: len(s.known), Usage: s.Meter.Read(s.known)}
 	s.meterAt = now.Add(max(s.SampleEvery-s.SampleEvery/10, s.metering.pause(time.Since(at)))) // a tick may come a little early
 	s.taken.add(v)
 	s.listener.weigh(v.Footprint)

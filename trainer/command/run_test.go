@@ -200,9 +200,15 @@ func (c *counting) Read(pids []int) Usage {
 func TestRunSamplesTheTree(t *testing.T) {
 	meter := &counting{}
 	path := filepath.Join(t.TempDir(), "pid")
-	r := runPatient(t, "child="+path+" steps=200", Options{Meter: meter, SampleEvery: 20 * time.Millisecond})
-	if meter.most != 2 || len(r.Samples) < 5 {
-		t.Fatalf("%d samples of at most %d processes, want several of 2", len(r.Samples), meter.most)
+	r := runPatient(t, "child="+path+" steps=100000", Options{Meter: meter, SampleEvery: 20 * time.Millisecond, Steps: 1, Samples: 8})
+	var working int
+	for _, s := range r.Samples {
+		if s.Step > 0 {
+			working++
+		}
+	}
+	if meter.most != 2 || working != 8 || r.EndedFor != ForSteps {
+		t.Fatalf("%d samples while it took steps, of at most %d processes, ended for %q; want 8 of 2 for the steps", working, meter.most, r.EndedFor)
 	}
 	last := r.Samples[len(r.Samples)-1]
 	if last.Processes != 2 || last.Footprint.Or(0) != 2000 || last.Step == 0 || last.At <= r.Samples[0].At {
