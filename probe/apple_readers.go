@@ -52,7 +52,7 @@ func (a apple) readers() []reader {
 		},
 		{
 			read: func(ctx context.Context, s *Snapshot) {
-				s.GPU.UtilizationPercent = printed(ctx, run, parseUtilization, "/usr/sbin/ioreg", "-r", "-d1", "-c", "AGXAccelerator")
+				s.GPU.UtilizationPercent = busyOf(ctx, run)
 			},
 			fills: func(s *Snapshot) []any { return []any{&s.GPU.UtilizationPercent} },
 		},
@@ -120,6 +120,11 @@ func (a apple) largest(ctx context.Context) []Process {
 		}
 	}
 	return largest(all, a.top, func(q Process) int64 { return q.FootprintBytes.Or(0) })
+}
+
+// busyOf asks the registry how busy the GPU is.
+func busyOf(ctx context.Context, run runner) Value[int] {
+	return printed(ctx, run, parseUtilization, "/usr/sbin/ioreg", "-r", "-d1", "-c", "AGXAccelerator")
 }
 
 // printed reads a value from what a program prints.

@@ -11,7 +11,7 @@ import (
 )
 
 func platformReaders(r Request) []reader {
-	p := procfs{root: os.DirFS("/"), pageBytes: int64(os.Getpagesize()), nvml: func() (nvmlReading, error) { return readNVML("libnvidia-ml.so.1") }}
+	p := procfs{root: os.DirFS("/"), pageBytes: int64(os.Getpagesize()), nvml: func() (nvmlReading, error) { return readNVML(nvmlLibrary) }}
 	return append(linuxReaders(p, output, r), crashReader(kernelLog, func(now time.Time) ([]Crash, error) {
 		text, err := readKernelLog()
 		if err != nil {

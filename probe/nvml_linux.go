@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const nvmlLibrary = "libnvidia-ml.so.1"
+
 // readNVML asks NVIDIA's library, without cgo. It takes a fraction of the time
 // of nvidia-smi.
 func readNVML(library string) (nvmlReading, error) {

@@ -12,6 +12,10 @@ type Strain struct {
 // StrainNow reads the machine's strain.
 func StrainNow() Strain { return platformStrain() }
 
+// GPUBusy is how busy the GPU is, in percent, by all programs together; unknown
+// where there is none. It may take tens of milliseconds.
+func GPUBusy() Value[int] { return platformBusy() }
+
 // OOMKills counts the processes that the kernel has killed for want of memory:
 // in our control group where that is counted, else on the whole machine. It is
 // unknown on systems that do not count.

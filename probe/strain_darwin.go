@@ -23,4 +23,10 @@ func platformStrain() Strain {
 	return s
 }
 
+func platformBusy() Value[int] {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	return busyOf(ctx, output)
+}
+
 func platformKills() Value[int64] { return Unknown[int64]("is not counted on this system", "") }

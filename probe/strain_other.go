@@ -7,4 +7,6 @@ func platformStrain() Strain {
 	return Strain{SwapOutBytes: Unknown[int64](why, ""), Level: Unknown[PressureLevel](why, "")}
 }
 
+func platformBusy() Value[int] { return Unknown[int]("cannot be read on this system", "") }
+
 func platformKills() Value[int64] { return Unknown[int64]("is not counted on this system", "") }

@@ -125,6 +125,9 @@ func (p *page) usage(u patient.Usage) []string {
 	if v, ok := u.CPUs.Get(); ok {
 		out = append(out, number(v)+" cores busy")
 	}
+	if v, ok := u.GPUBusy.Get(); ok {
+		out = append(out, fmt.Sprintf("GPU %.0f %% busy", v))
+	}
 	if b, ok := u.SwapOut.Get(); ok {
 		out = append(out, trainer.FormatBytes(b)+" swapped out")
 	}

@@ -54,7 +54,7 @@ func addPatientFlags(cmd *cobra.Command) *patientFlags {
 	f.StringVar(&p.adapter, "adapter", "", "how its lines are read: your_ai, mlx-lm, jsonl, steps or a `FILE`.yaml that describes them (default: found out)")
 	f.StringVar(&p.transcript, "transcript", "", "with -- COMMAND: keep what it prints in `FILE`")
 	f.BoolVar(&p.overwrite, "allow-overwrite", false, "with -- COMMAND: let it overwrite its own results")
-	f.BoolVar(&p.again, "again", false, "with -- COMMAND: run it once more with what is suspected switched off (a growing cache), as proof; Python only")
+	f.BoolVar(&p.again, "again", false, "with -- COMMAND: run it once more with what is suspected switched off, as proof: a growing cache (Python only), compiled steps of ever new shapes")
 	f.StringVar(&p.help, "patient-help", "", "`FILE` with the text of its --help: only flags that it has are recommended")
 	f.StringVar(&p.lockfile, "lockfile", "", "its Cargo.lock `FILE`: versions of its libraries")
 	f.StringVar(&p.commandLine, "command-line", "", "its command line, as `TEXT`, where it is not run here")
@@ -136,8 +136,8 @@ func (a *app) patient(ctx context.Context, settings trainer.Settings, snapshot *
 	}
 	q.Record = record
 	r := diagnose.Patient(q)
-	if limit, ok := suspectedCache(r); ok && p.again && ctx.Err() == nil {
-		if q.Again, err = a.runAgain(ctx, p, adapters, limit); err != nil {
+	if e, ok := suspected(r); ok && p.again && ctx.Err() == nil {
+		if q.Again, err = a.runAgain(ctx, p, adapters, e); err != nil {
 			return nil, err
 		}
 		r = diagnose.Patient(q)
@@ -325,7 +325,7 @@ func (a *app) runPatient(ctx context.Context, p *patientFlags, adapters []comman
 	a.progress("running %s", strings.Join(argv, " "))
 	seen, err := command.Run(ctx, argv, command.Options{
 		Env: env, Adapters: adapters, OnReading: a.follows(true), Steps: p.steps, Samples: fewestSamples, Budget: p.lasts, Silence: p.silence,
-		LogPath: p.transcript, Meter: meter{}, SampleEvery: sampleEvery(p.lasts), OOMKills: oomKills,
+		LogPath: p.transcript, Meter: &meter{}, SampleEvery: sampleEvery(p.lasts), OOMKills: oomKills,
 	})
 	if err != nil && seen.Result.Outcome == "" {
 		return &userError{Code: "patient.start", Message: err.Error(), Hint: "give a program that can be started here, after --, and a --transcript that can be written", Status: statusOurs}

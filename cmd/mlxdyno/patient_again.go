@@ -31,34 +31,51 @@ except Exception:  # an interpreter without MLX
 // leastCache is not so low that steps allocate all their buffers anew.
 const leastCache = 16 << 20
 
-// suspectedCache is the limit with which a growing cache is put to the proof:
-// what it had at first.
-func suspectedCache(r diagnose.Report) (int64, bool) {
-	for _, f := range r.Findings {
-		if f.Code == "patient.cache-growth" && (f.Severity == probe.Warn || f.Severity == probe.Fail) {
-			return max(r.Patient.Of(patient.Cache).First, leastCache), true
-		}
-	}
-	return 0, false
+// experiment is a second burst with a suspected cause switched off.
+type experiment struct {
+	of         string // code of the finding that it puts to the proof
+	change     string
+	cacheLimit int64 // bytes; 0 leaves the cache as it is
+	env        []string
 }
 
-// runAgain runs a command once more with its cache bounded.
-func (a *app) runAgain(ctx context.Context, p *patientFlags, adapters []command.Adapter, limit int64) (*patient.Again, error) {
-	dir, err := os.MkdirTemp("", "mlxdyno-again-")
-	if err != nil {
-		return nil, fmt.Errorf("prepare a second burst: %w", err)
+// suspected is the experiment for what was found; false when nothing that can
+// be switched off was. A growing cache is held to what it had at first.
+func suspected(r diagnose.Report) (experiment, bool) {
+	for _, f := range r.Findings {
+		if f.Severity != probe.Warn && f.Severity != probe.Fail {
+			continue
+		}
+		switch {
+		case f.Code == patient.CacheGrowth:
+			limit := max(r.Patient.Of(patient.Cache).First, leastCache)
+			return experiment{of: f.Code, change: "with a cache limit of " + trainer.FormatBytes(limit), cacheLimit: limit}, true
+		case f.Code == patient.ShapeGrowth && r.Patient.Grows(patient.Footprint) != nil:
+			return experiment{of: f.Code, change: "with MLX's compilation off", env: []string{"MLX_DISABLE_COMPILE=1"}}, true
+		}
 	}
-	defer os.RemoveAll(dir)
-	if err := os.WriteFile(filepath.Join(dir, "sitecustomize.py"), []byte(limited), 0o644); err != nil {
-		return nil, fmt.Errorf("prepare a second burst: %w", err)
+	return experiment{}, false
+}
+
+// runAgain runs a command once more, as the experiment says.
+func (a *app) runAgain(ctx context.Context, p *patientFlags, adapters []command.Adapter, e experiment) (*patient.Again, error) {
+	env := append(os.Environ(), e.env...)
+	if e.cacheLimit > 0 {
+		dir, err := os.MkdirTemp("", "mlxdyno-again-")
+		if err != nil {
+			return nil, fmt.Errorf("prepare a second burst: %w", err)
+		}
+		defer os.RemoveAll(dir)
+		if err := os.WriteFile(filepath.Join(dir, "sitecustomize.py"), []byte(limited), 0o644); err != nil {
+			return nil, fmt.Errorf("prepare a second burst: %w", err)
+		}
+		path := dir
+		if before := os.Getenv("PYTHONPATH"); before != "" {
+			path += string(os.PathListSeparator) + before
+		}
+		env = append(env, "PYTHONPATH="+path, fmt.Sprintf("MLXDYNO_CACHE_LIMIT=%d", e.cacheLimit))
 	}
-	path := dir
-	if before := os.Getenv("PYTHONPATH"); before != "" {
-		path += string(os.PathListSeparator) + before
-	}
-	change := "with a cache limit of " + trainer.FormatBytes(limit)
-	a.progress("once more, %s", change)
-	env := append(os.Environ(), "PYTHONPATH="+path, fmt.Sprintf("MLXDYNO_CACHE_LIMIT=%d", limit))
+	a.progress("once more, %s", e.change)
 	var record patient.Record
 	second := *p
 	if second.transcript != "" {
@@ -67,5 +84,5 @@ func (a *app) runAgain(ctx context.Context, p *patientFlags, adapters []command.
 	if err := a.runPatient(ctx, &second, adapters, env, &record); err != nil {
 		return nil, err
 	}
-	return &patient.Again{Change: change, CacheLimit: limit, Report: patient.Judge(record)}, nil
+	return &patient.Again{Of: e.of, Change: e.change, Report: patient.Judge(record)}, nil
 }

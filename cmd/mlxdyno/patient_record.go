@@ -148,5 +148,5 @@ func addResult(r *patient.Record, seen command.Report) {
 
 func sampleOf(s command.Sample) patient.Sample {
 	return patient.Sample{At: s.At, Step: s.Step, Processes: s.Processes, Footprint: s.Footprint, Resident: s.Resident,
-		Threads: s.Threads, CPU: s.CPU, SwapOut: s.SwapOut, Pressure: s.Pressure}
+		Threads: s.Threads, CPU: s.CPU, GPUBusy: s.GPUBusy, SwapOut: s.SwapOut, Pressure: s.Pressure}
 }

@@ -11,12 +11,29 @@ import (
 	"github.com/mlxdyno/mlxdyno/trainer/command"
 )
 
-// meter reads processes for package command, which reads none itself.
-type meter struct{}
+// meter reads processes for package command, which reads none itself. How busy
+// the GPU is takes a program on a Mac: it is asked so seldom that it takes a
+// hundredth of the time, and no more where there is none.
+type meter struct {
+	gpuAt   time.Time
+	gpuLess bool
+}
 
-var _ command.Meter = meter{}
+var _ command.Meter = (*meter)(nil)
 
-func (meter) Read(pids []int) command.Usage {
+func (m *meter) gpu(u *command.Usage) {
+	now := time.Now()
+	if m.gpuLess || now.Before(m.gpuAt) {
+		return
+	}
+	percent, ok := probe.GPUBusy().Get()
+	if m.gpuLess = !ok && m.gpuAt.IsZero(); ok {
+		u.GPUBusy = trainer.Some(percent)
+	}
+	m.gpuAt = time.Now().Add(100 * time.Since(now))
+}
+
+func (m *meter) Read(pids []int) command.Usage {
 	var u command.Usage
 	for _, pid := range pids {
 		p := probe.UsageOf(pid)
@@ -28,6 +45,7 @@ func (meter) Read(pids []int) command.Usage {
 		sum(&u.Threads, p.Threads)
 		sum(&u.CPU, p.CPU)
 	}
+	m.gpu(&u)
 	s := probe.StrainNow()
 	if n, ok := s.SwapOutBytes.Get(); ok {
 		u.SwapOut = trainer.Some(n)
@@ -80,6 +98,7 @@ func (a *app) watchProcess(ctx context.Context, p *patientFlags, r *patient.Reco
 	ctx, cancel := context.WithTimeout(ctx, lasts)
 	defer cancel()
 	began := time.Now()
+	var m meter
 	tick := time.NewTicker(sampleEvery(lasts))
 	defer tick.Stop()
 	for {
@@ -92,7 +111,7 @@ func (a *app) watchProcess(ctx context.Context, p *patientFlags, r *patient.Reco
 		if err != nil || len(pids) == 0 || p.pid == 1 {
 			pids = []int{p.pid}
 		}
-		r.Samples = append(r.Samples, sampleOf(command.Sample{At: time.Since(began), Processes: len(pids), Usage: meter{}.Read(pids)}))
+		r.Samples = append(r.Samples, sampleOf(command.Sample{At: time.Since(began), Processes: len(pids), Usage: m.Read(pids)}))
 		if len(r.Samples) > maxWatched {
 			r.Samples = thinned(r.Samples)
 		}

@@ -92,7 +92,7 @@ var registry = []Check{
 	burstDrift, burstDataWait, burstFixedCost, configReload, compileShapes,
 	patientOutcome, patientUnderstood, patientPageSize, patientLimit, patientBinding, patientLoRA, patientWeights, patientUpcast,
 	patientLeak, patientShapes, patientCache, patientGrowth, patientSpeedUnit, patientImpossible, patientHidden, patientPace,
-	patientFlags, patientReload, patientResident, patientStrain,
+	patientFlags, patientReload, patientResident, patientStrain, patientHost,
 }
 
 // onPatients says whether a check applies to a training that is not ours.

@@ -8,7 +8,7 @@ import (
 )
 
 var patientCache = Check{
-	Code: "patient.cache-growth", Required: true, DependsOn: []string{"patient.leak", "patient.binding-leak"},
+	Code: patient.CacheGrowth, Required: true, DependsOn: []string{"patient.leak", "patient.binding-leak"},
 	Story: Story{
 		Title: "Growth of MLX's cache",
 		Means: "What is live stays level, but the buffers that MLX keeps for reuse grow: new sizes come that fit none of them, and nothing bounds the cache.",
@@ -44,7 +44,7 @@ var patientCache = Check{
 // a limit.
 func (in Input) provedByLimit(f *probe.Finding) {
 	again := in.Patient.Again
-	if again == nil || again.CacheLimit <= 0 {
+	if again == nil || again.Of != patient.CacheGrowth {
 		return
 	}
 	g := again.Report.Of(patient.Cache)

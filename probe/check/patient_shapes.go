@@ -4,13 +4,18 @@ import (
 	"fmt"
 
 	"github.com/mlxdyno/mlxdyno/probe"
+	"github.com/mlxdyno/mlxdyno/probe/leak"
 	"github.com/mlxdyno/mlxdyno/probe/patient"
+	"github.com/mlxdyno/mlxdyno/trainer"
 )
 
-const manyShapes = 16 // distinct ones, and half of the steps, that count as unbounded
+const (
+	manyShapes = 16   // distinct ones, and half of the steps, that count as unbounded
+	leftOver   = 0.25 // of a growth, that a warm-up may leave once its cause is gone
+)
 
 var patientShapes = Check{
-	Code: "patient.shape-growth", DependsOn: []string{"patient.leak", "patient.binding-leak"},
+	Code: patient.ShapeGrowth, DependsOn: []string{"patient.leak", "patient.binding-leak"},
 	Story: Story{
 		Title: "Shapes without bound",
 		Means: "Nearly every step has a shape that was not there before. Each is compiled anew and kept: steps are slow, and the process grows beside MLX's counters.",
@@ -33,7 +38,39 @@ var patientShapes = Check{
 			}
 		}
 		f.Confidence = in.grade(true)
+		in.provedUncompiled(&f)
 		f.Fix = []probe.Fix{{Text: "Pad batches to few widths: width = 64 * ceil(longest / 64)"}}
 		return f
 	},
+}
+
+// provedUncompiled holds the growth of its processes against a second burst, in
+// which MLX compiled nothing and so kept no compiled step.
+func (in Input) provedUncompiled(f *probe.Finding) {
+	again, before := in.Patient.Again, in.Patient.Report.Grows(patient.Footprint)
+	if again == nil || again.Of != patient.ShapeGrowth || before == nil {
+		return
+	}
+	g := again.Report.Of(patient.Footprint)
+	if g == nil || g.PerSteps == 0 || before.PerSteps == 0 || g.Readings < leak.MinReadings {
+		f.Evidence = append(f.Evidence, said(again.Change, "its processes were read too seldom to tell", "", "second burst"))
+		return
+	}
+	rest := risen(g)
+	for _, kind := range []string{patient.Active, patient.Cache} { // new sizes fill the cache up, compiled or not
+		if c := again.Report.Of(kind); c != nil && c.PerSteps > 0 {
+			rest -= risen(c)
+		}
+	}
+	f.Evidence = append(f.Evidence, said(again.Change, fmt.Sprintf("%s a step beside MLX's counters; footprint %s → %s", trainer.FormatBytes(int64(rest)), trainer.FormatBytes(g.First), trainer.FormatBytes(g.Last)),
+		rate(before)+" compiled", "second burst"))
+	if rest < leftOver*before.Rate.Low {
+		f.Confidence = probe.Proven
+		f.Why += "; uncompiled, its processes stay as they are"
+	}
+}
+
+// risen is how much a series rose from its first reading to its last, a step.
+func risen(g *patient.Growth) float64 {
+	return float64(g.Last-g.First) / (g.PerSteps * float64(g.Readings-1))
 }

@@ -180,6 +180,8 @@ func TestPatientChecks(t *testing.T) {
 				r.Points[i].Positions = trainer.Some(int64(64 * (i % 4)))
 			}
 		}, probe.Pass, "", ""},
+		{"a GPU that waits", "patient.host-bound", func(in *Input, _ *patient.Record) { gpuBusy(in, 1, 20) }, probe.Warn, "Evaluate once a step", "a core works all the time"},
+		{"a GPU that is fed", "patient.host-bound", func(in *Input, _ *patient.Record) { gpuBusy(in, 1, 97) }, probe.Pass, "", "97 %"},
 		{"processes grow", "patient.footprint-growth", func(in *Input, _ *patient.Record) {
 			sampledAs(in, func(i int) int64 { return 20e9 + int64(i)*5e7 + int64(i%7)*1e5 })
 		}, probe.Warn, "start it again", "50.0 MB a step"},
@@ -364,11 +366,81 @@ func TestCacheGrowthIsProven(t *testing.T) {
 		leaking(&in, patient.Cache, 0.1)
 		c.again(&second)
 		in.Patient.Report = patient.Judge(in.Patient.Record)
-		in.Patient.Again = &patient.Again{Change: "with a cache limit of 1 GB", CacheLimit: gb, Report: patient.Judge(second.Patient.Record)}
+		in.Patient.Again = &patient.Again{Of: "patient.cache-growth", Change: "with a cache limit of 1 GB", Report: patient.Judge(second.Patient.Record)}
 		findings := Run(in)
 		i := slices.IndexFunc(findings, func(f probe.Finding) bool { return f.Code == "patient.cache-growth" })
 		if i < 0 || findings[i].Confidence != c.want {
-			t.Errorf("%s: %+v, want %s", name, findings, c.want)
+			t.Errorf("%s: want %s of %+v", name, c.want, findings)
+		}
+	}
+}
+
+// TestProofUncompiled holds the growth of a patient with ever new shapes
+// against a burst of it without MLX's compilation.
+func TestProofUncompiled(t *testing.T) {
+	for name, c := range map[string]struct {
+		of   string
+		rise func(i int) int64
+		want probe.Confidence
+	}{
+		"level":        {"patient.shape-growth", func(i int) int64 { return 20e9 + int64(i%3)*1e6 }, probe.Proven},
+		"grows":        {"patient.shape-growth", func(i int) int64 { return 20e9 + int64(i)*2e7 }, probe.Measured},
+		"another case": {"patient.cache-growth", func(int) int64 { return 20e9 }, probe.Measured},
+	} {
+		in, second := watched(), watched()
+		sampledAs(&in, func(i int) int64 { return 20e9 + int64(i)*5e7 + int64(i%7)*1e5 })
+		sampledAs(&second, c.rise)
+		for i := range in.Patient.Record.Points {
+			in.Patient.Record.Points[i].Positions = trainer.Some(int64(100 + i))
+		}
+		in.Patient.Report = patient.Judge(in.Patient.Record)
+		in.Patient.Again = &patient.Again{Of: c.of, Change: "with MLX's compilation off", Report: patient.Judge(second.Patient.Record)}
+		findings := Run(in)
+		i := slices.IndexFunc(findings, func(f probe.Finding) bool { return f.Code == "patient.shape-growth" })
+		if i < 0 || findings[i].Confidence != c.want {
+			t.Errorf("%s: want %s of %+v", name, c.want, findings)
+		}
+	}
+}
+
+// gpuBusy gives a training samples of cores at work, and readings of its GPU.
+func gpuBusy(in *Input, cores float64, percent ...int) {
+	sampledAs(in, func(int) int64 { return 20e9 })
+	samples := in.Patient.Record.Samples
+	for i := range samples {
+		samples[i].CPU = trainer.Some(time.Duration(cores * float64(samples[i].At)))
+		if len(percent) == 1 {
+			samples[i].GPUBusy = trainer.Some(percent[0])
+		} else if i < len(percent) {
+			samples[i].GPUBusy = trainer.Some(percent[i])
+		}
+	}
+}
+
+// TestHostBound tells a GPU that is fed too slowly from one that waits for what
+// is no work, and says nothing where too little was read.
+func TestHostBound(t *testing.T) {
+	for name, c := range map[string]struct {
+		cores   float64
+		percent []int
+		want    probe.Severity
+		says    string
+	}{
+		"waits for a disk": {0.1, []int{30}, probe.Warn, "hardly work"},
+		"on average":       {1, []int{100, 0, 0, 100, 20}, probe.Warn, "idle for 56 %"},
+		"few readings":     {1, []int{10, 10, 10, 10}, "", ""},
+		"no GPU":           {1, nil, "", ""},
+	} {
+		in := watched()
+		gpuBusy(&in, c.cores, c.percent...)
+		in.Patient.Report = patient.Judge(in.Patient.Record)
+		findings := Run(in)
+		i := slices.IndexFunc(findings, func(f probe.Finding) bool { return f.Code == "patient.host-bound" })
+		switch {
+		case i < 0 && c.want != "":
+			t.Errorf("%s: nothing is said, want %s", name, c.want)
+		case i >= 0 && (findings[i].Severity != c.want || !strings.Contains(fmt.Sprint(findings[i]), c.says)):
+			t.Errorf("%s: %+v, want %s and %q", name, findings[i], c.want, c.says)
 		}
 	}
 }

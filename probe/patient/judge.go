@@ -42,11 +42,17 @@ type Case struct {
 	Again  *Again // nil when it was run once
 }
 
+// Codes of findings that a second burst can put to the proof.
+const (
+	CacheGrowth = "patient.cache-growth"
+	ShapeGrowth = "patient.shape-growth"
+)
+
 // Again is a second burst of a command, with a suspected cause switched off.
 type Again struct {
-	Change     string // what was switched off, in words
-	CacheLimit int64  // bytes that its cache was held to
-	Report     Report
+	Of     string // code of the finding that it puts to the proof
+	Change string // what was switched off, in words
+	Report Report
 }
 
 // Speed is how fast it goes, and how that is known.
@@ -70,8 +76,10 @@ type Usage struct {
 	Processes int                  `json:"processes"` // the most at one time
 	Highest   trainer.Opt[int64]   `json:"highest_footprint_bytes,omitzero"`
 	Last      trainer.Opt[int64]   `json:"last_footprint_bytes,omitzero"`
-	Threads   trainer.Opt[int]     `json:"threads,omitzero"`   // the most
-	CPUs      trainer.Opt[float64] `json:"cpu_cores,omitzero"` // busy on average
+	Threads   trainer.Opt[int]     `json:"threads,omitzero"`          // the most
+	CPUs      trainer.Opt[float64] `json:"cpu_cores,omitzero"`        // busy on average
+	GPUBusy   trainer.Opt[float64] `json:"gpu_busy_percent,omitzero"` // on average while it took steps, by all programs
+	GPUReads  int                  `json:"gpu_readings"`
 	SwapOut   trainer.Opt[int64]   `json:"swap_out_bytes,omitzero"`
 	Pressure  string               `json:"pressure,omitempty"` // the worst
 }
@@ -107,8 +115,13 @@ func usage(samples []Sample) *Usage {
 	}
 	first, last := samples[0], samples[len(samples)-1]
 	u := &Usage{Samples: len(samples), Seconds: (last.At - first.At).Seconds(), Last: last.Footprint}
+	var busy float64
 	for _, s := range samples {
 		u.Processes = max(u.Processes, s.Processes)
+		if percent, ok := s.GPUBusy.Get(); ok && (s.Step > 0 || last.Step == 0) {
+			u.GPUReads++
+			busy += float64(percent)
+		}
 		if b, ok := s.Footprint.Get(); ok && b >= u.Highest.Or(0) {
 			u.Highest = s.Footprint
 		}
@@ -118,6 +131,9 @@ func usage(samples []Sample) *Usage {
 		if slices.Index(levels, s.Pressure) > slices.Index(levels, u.Pressure) {
 			u.Pressure = s.Pressure
 		}
+	}
+	if u.GPUReads > 0 {
+		u.GPUBusy = trainer.Some(busy / float64(u.GPUReads))
 	}
 	if busy, ok := cpu(samples).Get(); ok && u.Seconds > 0 {
 		u.CPUs = trainer.Some(busy.Seconds() / u.Seconds)

@@ -120,6 +120,7 @@ type Sample struct {
 	Resident  trainer.Opt[int64]
 	Threads   trainer.Opt[int]
 	CPU       trainer.Opt[time.Duration]
+	GPUBusy   trainer.Opt[int]   // percent, of the machine's GPU
 	SwapOut   trainer.Opt[int64] // of the machine, since boot
 	Pressure  string             // of the machine; empty when unknown
 }

@@ -87,6 +87,7 @@ type Usage struct {
 	Threads   trainer.Opt[int]           //
 	CPU       trainer.Opt[time.Duration] // that those which are alive have used
 
+	GPUBusy  trainer.Opt[int]   // percent, of the whole machine's GPU
 	SwapOut  trainer.Opt[int64] // bytes of the whole machine, since boot
 	Pressure string             // of the whole machine: normal, warn or critical; empty when unknown
 }

@@ -24,9 +24,14 @@ def loss(model, x):
     return nn.losses.cross_entropy(logits, x[:, 1:], reduction="mean")
 
 
-def train(x):
+def step(x):
     value, grads = value_and_grad(model, x)
     optimizer.update(model, grads)
+    return value, grads
+
+
+def train(x):
+    value, grads = step(x)
     mx.eval(value, grads, model.parameters(), optimizer.state)
     return value.item(), grads
 
@@ -41,9 +46,12 @@ for _ in range(60):
 model.freeze()
 linear_to_lora_layers(model, len(model.layers), {"rank": 8, "dropout": 0.0, "scale": 20.0})
 value_and_grad, optimizer = nn.value_and_grad(model, loss), optim.Adam(learning_rate=1e-5)
+if how == "traces":  # compiled anew for every width, and kept
+    state = [model.state, optimizer.state]
+    step = mx.compile(step, inputs=state, outputs=state)
 kept = []
-for step in range(1, steps + 1):
-    width = 65 + step if how == "shapes" else 65
+for i in range(1, steps + 1):
+    width = 65 + i if how in ("shapes", "traces") else 65
     value, grads = train(text[:, :width])
     if how == "gradient":
         kept.append(tree_flatten(grads)[0][1])
@@ -55,8 +63,8 @@ for step in range(1, steps + 1):
     if how == "host":  # the program's own, beside MLX
         kept.append(bytearray(4_000_000))
     if how == "cache":  # of a size that no freed buffer has
-        mx.eval(mx.zeros(4_000_000 + 40_000 * step, dtype=mx.uint8))
+        mx.eval(mx.zeros(4_000_000 + 40_000 * i, dtype=mx.uint8))
     del grads
-    record = {"step": step, "loss": value, "batch": 2, "width": width}
+    record = {"step": i, "loss": value, "batch": 2, "width": width}
     record["active_bytes"], record["cache_bytes"] = mx.get_active_memory(), mx.get_cache_memory()
     print(json.dumps(record), flush=True)
