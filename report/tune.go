@@ -82,6 +82,9 @@ func (p *page) study(r tuner.Report) {
 		parts = append(parts, fmt.Sprintf("memory limit %s (%s)", trainer.FormatBytes(r.Limit.Bytes), r.Limit.Source))
 	}
 	parts = append(parts, fmt.Sprintf("%s in %s", plural(r.Processes, "process", "processes"), seconds(r.Seconds)))
+	if len(r.Changed) > 0 {
+		parts = append(parts, "bursts were run again, for since those of before changed: "+strings.Join(r.Changed, ", "))
+	}
 	for _, part := range parts {
 		p.text(2, faint, part)
 	}

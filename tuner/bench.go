@@ -34,8 +34,11 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("tune: another search on the same model and data runs (it writes %s): wait for it", e.Journal)
 }
 
-// recordKind is the journal's kind of a finished burst.
-const recordKind = "burst"
+// Kinds of the journal's records.
+const (
+	recordKind = "burst" // a finished one
+	keysKind   = "keys"  // of the bursts that follow
+)
 
 type burstRecord struct {
 	Key     string        `json:"key"`
@@ -54,7 +57,11 @@ func (b *bench) open(path string) error {
 	} else if !ours {
 		return &BusyError{path}
 	}
+	told := false
 	err := journal.Read(path, func(r journal.Record) error {
+		if r.Kind == keysKind {
+			told = true
+		}
 		if r.Kind != recordKind {
 			return nil
 		}
@@ -73,8 +80,35 @@ func (b *bench) open(path string) error {
 	if b.journal, err = journal.Open(path); err != nil {
 		return fmt.Errorf("tune: %w", err)
 	}
+	if !told {
+		if err := b.journal.Append(keysKind, b.study.Keys); err != nil {
+			return fmt.Errorf("tune: %w", err)
+		}
+	}
 	return nil
 }
+
+// KeysOf returns the keys for which the bursts in a journal hold; false when it
+// does not say, or holds no burst.
+func KeysOf(path string) (Keys, bool) {
+	var keys Keys
+	var told, bursts bool
+	err := journal.Read(path, func(r journal.Record) error {
+		switch {
+		case r.Kind == recordKind:
+			bursts = true
+		case r.Kind == keysKind && !told:
+			told = json.Unmarshal(r.Data, &keys) == nil
+		}
+		if told && bursts {
+			return errFound
+		}
+		return nil
+	})
+	return keys, told && bursts && (err == nil || errors.Is(err, errFound))
+}
+
+var errFound = errors.New("found")
 
 func (b *bench) close() error {
 	if b.lock != nil {

@@ -41,6 +41,10 @@ type Report struct {
 	Data   DataSummary `json:"data"`
 	Keys   Keys        `json:"keys"`
 	Seed   uint64      `json:"seed"`
+
+	// Changed names what is otherwise than when the last bursts that are kept of
+	// this model or data were run, for which they were run again.
+	Changed []string `json:"changed,omitempty"`
 }
 
 // Verdict says how far the result can be relied on.
@@ -169,7 +173,9 @@ type DataSummary struct {
 }
 
 // Keys identify what the result is about: it holds while none of them changes.
+// With a burst's job, which names the engine, they decide what a burst measures.
 type Keys struct {
+	Program  string            `json:"program"` // mlxdyno itself, whose trainer and drivers bursts run
 	Machine  string            `json:"machine"` // device, memory, BLAS and threads
 	Model    string            `json:"model"`
 	Data     string            `json:"data"`

@@ -3,7 +3,11 @@ package tuner
 import (
 	"context"
 	"math"
+	"path/filepath"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/data"
@@ -106,5 +110,54 @@ func TestDropoutForbidsCheckpointing(t *testing.T) {
 	a, err := s.axes()
 	if err != nil || len(a.gc) != 1 || a.gc[0] {
 		t.Errorf("checkpointing %v, %v", a.gc, err)
+	}
+}
+
+// Whatever decides a burst's numbers is part of its identity; the time that it
+// may take is not.
+func TestBurstsAreToldApart(t *testing.T) {
+	key := func(change func(*Study, *trainer.Job)) string {
+		s := study(laptop(), 8<<30)
+		s.Keys = Keys{Program: "v1.0.0", Machine: "m", Model: "model", Data: "data", Versions: map[string]string{"mlx": "1"}}
+		job := trainer.Job{Config: s.Base.Config, Shapes: []trainer.Shape{{Batch: 1, Width: 33, Steps: 3}}}
+		change(&s, &job)
+		return (&bench{study: &s}).key(job)
+	}
+	same := key(func(*Study, *trainer.Job) {})
+	if got := key(func(_ *Study, j *trainer.Job) { j.Budget = time.Minute }); got != same {
+		t.Error("another budget makes another burst")
+	}
+	for name, change := range map[string]func(*Study, *trainer.Job){
+		"mlxdyno":       func(s *Study, _ *trainer.Job) { s.Keys.Program = "v1.0.1" },
+		"MLX":           func(s *Study, _ *trainer.Job) { s.Keys.Versions = map[string]string{"mlx": "2"} },
+		"machine":       func(s *Study, _ *trainer.Job) { s.Keys.Machine = "n" },
+		"model":         func(s *Study, _ *trainer.Job) { s.Keys.Model = "other" },
+		"data":          func(s *Study, _ *trainer.Job) { s.Keys.Data = "other" },
+		"engine":        func(_ *Study, j *trainer.Job) { j.Config.Engine = trainer.EngineMLXLM },
+		"knob":          func(_ *Study, j *trainer.Job) { j.Config.Plan.Packing = trainer.PackingOff },
+		"shape":         func(_ *Study, j *trainer.Job) { j.Shapes[0].Width = 65 },
+		"steps":         func(_ *Study, j *trainer.Job) { j.Shapes[0].Steps = 4 },
+		"what it loads": func(_ *Study, j *trainer.Job) { j.Config.Model.Quantize = 4 },
+	} {
+		if key(change) == same {
+			t.Errorf("%s: another one, and the burst is taken for the same", name)
+		}
+	}
+}
+
+func TestJournalSaysItsKeys(t *testing.T) {
+	s := study(laptop(), 8<<30)
+	s.Journal = filepath.Join(t.TempDir(), "journal.jsonl")
+	s.Keys.Program, s.Keys.Model = "v1.0.0", "model"
+	if _, ok := KeysOf(s.Journal); ok {
+		t.Error("there is no journal, and yet it has keys")
+	}
+	for range 2 {
+		if _, err := s.Run(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, ok := KeysOf(s.Journal); !ok || cmp.Diff(got, s.Keys) != "" {
+		t.Errorf("%+v, want %+v", got, s.Keys)
 	}
 }

@@ -147,9 +147,10 @@ func (s *subject) here(ctx context.Context, q *fits.Question) {
 // calibration is the newest kept study of this model on this machine that was
 // computed in the same way, whatever its text.
 func (s *subject) calibration(snapshot probe.Snapshot) *keptStudy {
+	program := programKey()
 	return newest(s.home, func(k *keptStudy) bool {
 		r := k.report
-		return r.Keys.Model == s.facts.Key && r.Keys.Machine == s.machineKey(snapshot) && maps.Equal(r.Keys.Versions, s.env.Versions) &&
+		return r.Keys.Model == s.facts.Key && r.Keys.Program == program && r.Keys.Machine == s.machineKey(snapshot) && maps.Equal(r.Keys.Versions, s.env.Versions) &&
 			fits.Alike(r.Config) == fits.Alike(s.settings.Config) && len(k.Samples()) > 0
 	})
 }

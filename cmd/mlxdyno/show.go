@@ -1,14 +1,11 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +20,12 @@ type keptStudy struct {
 
 // newest returns the last study of a home that is wanted, or nil.
 func newest(home string, wanted func(*keptStudy) bool) *keptStudy {
-	paths, _ := filepath.Glob(filepath.Join(home, "tune", "*", "*.json")) // the pattern is well-formed
+	return newestIn(filepath.Join(home, "tune", "*"), wanted)
+}
+
+// newestIn does so for the directories of a pattern.
+func newestIn(dirs string, wanted func(*keptStudy) bool) *keptStudy {
+	paths, _ := filepath.Glob(filepath.Join(dirs, "*.json")) // the pattern is well-formed
 	var best *keptStudy
 	for _, path := range paths {
 		info, err := os.Stat(path)
@@ -59,31 +61,4 @@ func (a *app) showStudy(ctx context.Context, s *subject) error {
 	}
 	a.progress("searched on %s; nothing was run now", kept.when.Format(time.DateTime))
 	return a.print(kept.report, func() error { return a.printTune(&kept.report, "mlxdyno.yaml") })
-}
-
-// changes names what a study's keys have otherwise than now.
-func changes(then, now tuner.Keys) []string {
-	var out []string
-	if then.Model != now.Model {
-		out = append(out, "the model")
-	}
-	if then.Data != now.Data {
-		out = append(out, "the data")
-	}
-	if then.Machine != now.Machine {
-		out = append(out, fmt.Sprintf("the machine (%s, now %s)", then.Machine, now.Machine))
-	}
-	names := slices.Sorted(maps.Keys(then.Versions))
-	for name := range now.Versions {
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if a, b := then.Versions[name], now.Versions[name]; a != b {
-			out = append(out, fmt.Sprintf("%s (%s, now %s)", name, cmp.Or(a, "none"), cmp.Or(b, "none")))
-		}
-	}
-	return out
 }

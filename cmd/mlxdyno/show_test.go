@@ -48,8 +48,8 @@ func TestTheNewestStudyIsShown(t *testing.T) {
 
 func TestChangesAreNamed(t *testing.T) {
 	then := tuner.Keys{Machine: "a", Model: "m", Data: "d", Versions: map[string]string{"mlx": "0.32.3", "gone": "1"}}
-	now := tuner.Keys{Machine: "a", Model: "m", Data: "e", Versions: map[string]string{"mlx": "0.32.4"}}
-	want := []string{"the data", "gone (1, now none)", "mlx (0.32.3, now 0.32.4)"}
+	now := tuner.Keys{Program: "v1.2.3", Machine: "a", Model: "m", Data: "e", Versions: map[string]string{"mlx": "0.32.4"}}
+	want := []string{"the data", "mlxdyno (none, now v1.2.3)", "gone (1, now none)", "mlx (0.32.3, now 0.32.4)"}
 	if got := changes(then, now); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}

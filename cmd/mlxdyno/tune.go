@@ -10,12 +10,10 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
-	"github.com/mlxdyno/mlxdyno/probe"
 	"github.com/mlxdyno/mlxdyno/probe/budget"
 	"github.com/mlxdyno/mlxdyno/report"
 	"github.com/mlxdyno/mlxdyno/trainer"
@@ -169,10 +167,15 @@ func (a *app) tune(ctx context.Context, s *subject, w *wishFlags) (*tuner.Report
 		}
 		a.progress("%4.0f s  burst %d of about %d, %s: %s%s", st.Spent.Seconds(), st.Burst, st.Bursts, st.Name, st.Text, replayed)
 	}
+	var changed []string
+	if !w.fresh {
+		changed = a.passedOver(s.home, study)
+	}
 	r, err := study.Run(ctx)
 	if err != nil {
 		return nil, err
 	}
+	r.Changed = changed
 	if r.Verdict == tuner.Impossible {
 		return r, nil
 	}
@@ -222,20 +225,6 @@ func (s *subject) study(ctx context.Context, wishes tuner.Wishes) (*tuner.Study,
 		Limit: tuner.Limit{Bytes: room.Bytes.Or(0), Source: room.From}, Wishes: wishes, Keys: keys,
 		Seed: s.settings.Config.Seed, Journal: filepath.Join(dir, "journal.jsonl"),
 	}, dir, nil
-}
-
-// keys are what a study's results hold for.
-func (s *subject) keys(snapshot probe.Snapshot) tuner.Keys {
-	return tuner.Keys{Machine: s.machineKey(snapshot), Model: s.facts.Key, Data: s.set.Key, Versions: s.env.Versions}
-}
-
-// studies is the directory of the studies that have these keys.
-func (s *subject) studies(keys tuner.Keys) string { return filepath.Join(s.home, "tune", hashOf(keys)) }
-
-// machineKey says what measurements of time and memory hold for.
-func (s *subject) machineKey(snapshot probe.Snapshot) string {
-	return strings.Join([]string{runtime.GOOS, runtime.GOARCH, snapshot.Host.Chip.Or("unknown chip"), s.env.Backend, s.env.BLAS,
-		fmt.Sprintf("%d cores", runtime.GOMAXPROCS(0)), trainer.FormatBytes(snapshot.Memory.TotalBytes.Or(0))}, ", ")
 }
 
 // question is what a study answers; an answer holds for the same question only.
