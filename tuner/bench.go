@@ -23,7 +23,7 @@ type bench struct {
 	report  *Report
 	lock    *flock.Flock // of the journal
 	journal *journal.Journal
-	done    map[string]trainer.Burst
+	done    map[string]burstRecord
 	spent   time.Duration // of all bursts, replayed ones too: a resumed study decides as the first one did
 }
 
@@ -43,11 +43,23 @@ const (
 type burstRecord struct {
 	Key     string        `json:"key"`
 	Purpose string        `json:"purpose"`
+	Budget  time.Duration `json:"budget_ns,omitempty"` // that its job had
 	Burst   trainer.Burst `json:"burst"`
 }
 
+// answers reports whether the burst is what a job with that budget would give. One
+// that was cut short by its budget says less than one with clearly more time.
+func (r burstRecord) answers(budget time.Duration) bool {
+	done := r.Burst.Result.Done
+	return done == nil || done.Reason != trainer.DoneBudget || budget <= r.Budget*5/4
+}
+
+// errSpent says that a burst was not begun because the budget is spent. The last
+// one may have reached beyond its end; none begins there.
+var errSpent = errors.New("the budget is spent")
+
 func (b *bench) open(path string) error {
-	b.done = map[string]trainer.Burst{}
+	b.done = map[string]burstRecord{}
 	if path == "" {
 		return nil
 	}
@@ -70,7 +82,7 @@ func (b *bench) open(path string) error {
 			return fmt.Errorf("read a burst: %w", err)
 		}
 		if tells(rec.Burst) {
-			b.done[rec.Key] = rec.Burst
+			b.done[rec.Key] = rec
 		}
 		return nil
 	})
@@ -132,10 +144,14 @@ func (b *bench) share(bursts int) time.Duration {
 	return max(b.left()/time.Duration(max(bursts, 1)), 2*time.Second)
 }
 
-// run runs one burst of a configuration, or takes it from the journal.
+// run runs one burst of a configuration, or takes it from the journal. When no time
+// is left, it is errSpent.
 func (b *bench) run(ctx context.Context, stage, text string, p Point, job trainer.Job) (trainer.Burst, error) {
 	if err := ctx.Err(); err != nil {
 		return trainer.Burst{}, err
+	}
+	if b.left() <= 0 {
+		return trainer.Burst{}, errSpent
 	}
 	job.Tokens, job.Mode = b.study.Tokens, trainer.Normal
 	job.Budget = job.Budget.Round(time.Millisecond)
@@ -148,7 +164,9 @@ func (b *bench) run(ctx context.Context, stage, text string, p Point, job traine
 	}
 	job.Config.Schedule.Steps = max(job.Config.Schedule.Steps, job.UntilStep)
 	key := b.key(job)
-	burst, replayed := b.done[key]
+	kept, replayed := b.done[key]
+	replayed = replayed && kept.answers(job.Budget)
+	burst := kept.Burst
 	if b.study.Progress != nil {
 		n := len(b.report.Bursts) + 1
 		b.study.Progress(Stage{Name: stage, Text: text, Burst: n, Bursts: max(n, expectedBursts),
@@ -162,9 +180,10 @@ func (b *bench) run(ctx context.Context, stage, text string, p Point, job traine
 		if err := ctx.Err(); err != nil {
 			return burst, err // interrupted, so not finished
 		}
-		b.done[key] = burst
+		kept = burstRecord{key, stage, job.Budget, burst}
+		b.done[key] = kept
 		if b.journal != nil && tells(burst) {
-			if err := b.journal.Append(recordKind, burstRecord{key, stage, burst}); err != nil {
+			if err := b.journal.Append(recordKind, kept); err != nil {
 				return burst, fmt.Errorf("tune: %w", err)
 			}
 		}
@@ -185,8 +204,7 @@ func (b *bench) run(ctx context.Context, stage, text string, p Point, job traine
 func tells(b trainer.Burst) bool { return b.Result.Outcome.Good() }
 
 // key identifies a burst: what is run, on what, with what. The budget takes no
-// part: it follows from how long other bursts took, and a burst that was cut
-// short by one is as good as another.
+// part: it follows from how long other bursts took.
 func (b *bench) key(job trainer.Job) string {
 	text, err := json.Marshal(struct {
 		Job  trainer.Job

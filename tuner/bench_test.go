@@ -67,7 +67,7 @@ func TestKeptDeathsArePassedOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead := trainer.Burst{Result: trainer.Result{Outcome: trainer.Killed}}
-	if err := j.Append(recordKind, burstRecord{clean.Bursts[0].Key, "calibrate", dead}); err != nil {
+	if err := j.Append(recordKind, burstRecord{Key: clean.Bursts[0].Key, Purpose: "calibrate", Burst: dead}); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Close(); err != nil {

@@ -3,6 +3,7 @@ package tuner
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -89,7 +90,12 @@ func (r *run) calibrate(ctx context.Context) error {
 	r.known = r.files()
 	r.samples, r.model, r.outcome = nil, nil, search.Outcome{}
 	for i, p := range points {
-		if err := r.calibrateAt(ctx, p, i, len(points)); err != nil {
+		err := r.calibrateAt(ctx, p, i, len(points))
+		if errors.Is(err, errSpent) && r.model != nil {
+			r.report.NotTried = append(r.report.NotTried, NotTried{What: "calibration " + describe(p), Why: "the budget was spent; give --budget more"})
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -108,7 +114,7 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 	shapes := r.calibrationShapes(p)
 	for try := 0; len(shapes) > 0 && try < maxTries; try++ {
 		share := r.bursts.share(of - nth + expectedBursts - 2)
-		shapes = r.affordable(p, shapes, (share - r.loadTime()).Seconds())
+		shapes = r.affordable(p, shapes, (share-r.loadTime()).Seconds()/r.pace)
 		job := trainer.Job{Config: r.config(p), Shapes: shapes, Budget: max(share-r.loadTime(), 2*time.Second)}
 		burst, err := r.bursts.run(ctx, "calibrate", "measure "+describe(p), p, job)
 		if err != nil {
@@ -121,6 +127,9 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 		samples := samplesOf(burst, p)
 		r.samples = append(r.samples, samples...)
 		r.refit(p, samples)
+		if r.model != nil {
+			r.notePace(p.Condition(), burst)
+		}
 		if burst.Result.Outcome.Good() {
 			if compiled(burst) && len(samples) > 0 && !slices.ContainsFunc(r.samples, func(s predict.Sample) bool { return s.Condition == p.Condition() && s.Seconds > 0 }) {
 				r.noteUntimed("calibration " + describe(p))

@@ -3,6 +3,7 @@ package tuner
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/mlxdyno/mlxdyno/probe/leak"
 	"github.com/mlxdyno/mlxdyno/trainer"
@@ -281,6 +282,10 @@ func (r *run) dataSummary(f *finalist, c trainer.Config) DataSummary {
 
 func (r *run) verdict() {
 	r.report.Verdict = Confirmed
+	if len(r.lacks) > 0 {
+		r.report.Verdict, r.report.Problem, r.report.Hint = Unconfirmed, strings.Join(r.lacks, "; "), r.moreTime()
+		return
+	}
 	for _, g := range r.report.Gates {
 		if !g.Passed && !g.Advisory {
 			r.report.Verdict = Unconfirmed

@@ -3,6 +3,8 @@ package tuner
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -28,6 +30,7 @@ type finalist struct {
 	least    float64 // least measured over predicted time, weighted by the epoch's time: what finalists are compared by
 	ratio    float64 // the same of the median, and with the rehearsal's steps: what is promised
 	spread   float64 // relative standard error of ratio
+	wobble   float64 // relative spread of single steps of one shape
 	covered  float64 // seconds that were timed
 	peak     int64   // measured at the widest batch
 	peakBias float64 // measured over predicted peak there
@@ -37,6 +40,7 @@ type finalist struct {
 	drift    float64 // relative change of step time over the stability burst
 	data     float64 // data time over step time
 	inOrder  bool    // the rehearsal met the batches that were foreseen
+	lacks    string  // why it was not confirmed; empty when it was
 	config   trainer.Config
 }
 
@@ -58,41 +62,59 @@ func (r *run) peakAt(p Point, s trainer.Shape) float64 {
 }
 
 // confirm runs the best candidates, as many as it takes to tell them apart, and
-// returns the winner, or nil when none ran.
+// returns the winner: the best of those that were measured; when the time is over
+// the best of those that were measured in part, or else of those that are only
+// predicted. It is nil when none of them fits.
 func (r *run) confirm(ctx context.Context) (*finalist, error) {
-	var done []*finalist
+	var partly []*finalist
 	tried := map[Point]bool{}
-	for len(done) < maxFinalists {
-		c, ok := r.nextFinalist(done, tried)
+	for _, f := range r.measured {
+		tried[f.Point] = true
+	}
+	for len(r.measured) < maxFinalists && len(tried) < 2*maxFinalists {
+		c, ok := r.nextFinalist(r.measured, tried)
 		if !ok {
 			break
 		}
 		tried[c.Point] = true
 		f, err := r.confirmOne(ctx, c)
-		if err != nil {
-			return nil, err
-		}
-		if f != nil {
-			done = append(done, f)
-		}
-		if len(tried) >= 2*maxFinalists {
+		if errors.Is(err, errSpent) {
 			break
 		}
+		switch {
+		case err != nil:
+			return nil, err
+		case f != nil && f.lacks == "":
+			r.measured = append(r.measured, f)
+		case f != nil:
+			partly = append(partly, f)
+		}
 	}
-	if len(done) == 0 {
-		return nil, nil
+	rejected := func(f *finalist) bool {
+		return !slices.ContainsFunc(r.outcome.Feasible, func(c search.Candidate) bool { return c.Point == f.Point })
 	}
-	return r.best(done), nil
+	partly = slices.DeleteFunc(partly, rejected)
+	switch {
+	case len(r.measured) > 0:
+		return r.best(r.measured), nil
+	case len(partly) > 0:
+		return r.best(partly), nil
+	case len(r.outcome.Feasible) > 0:
+		return r.predicted(r.outcome.Feasible[0]), nil
+	}
+	return nil, nil
 }
 
 // nextFinalist returns the candidate that most deserves a burst of its own: the
-// best predicted first, then others that could still win.
+// best predicted first, then others that could still win. After the first, those
+// that the time left would not measure are passed over.
 func (r *run) nextFinalist(done []*finalist, tried map[Point]bool) (search.Candidate, bool) {
 	if len(done) > 0 && r.bursts.left() < r.needForWinner() {
 		return search.Candidate{}, false
 	}
 	for _, c := range r.outcome.Feasible {
-		if tried[c.Point] || r.Wishes.Prefer == Quality && len(done) > 0 && quality(c) != quality(done[0].Candidate) {
+		if tried[c.Point] || r.Wishes.Prefer == Quality && len(done) > 0 && quality(c) != quality(done[0].Candidate) ||
+			len(tried) > 0 && r.leanest(c) > r.bursts.left() {
 			continue
 		}
 		if !slices.ContainsFunc(done, func(f *finalist) bool { return !r.couldBeat(c, f) }) {
@@ -120,39 +142,152 @@ func (r *run) needForWinner() time.Duration {
 	return 2*r.loadTime() + r.Wishes.Budget/4
 }
 
-// confirmOne runs one candidate. It returns nil when the burst died, after
-// which the space is enumerated again without the likes of it.
+// confirmOne runs one candidate. It returns nil when the burst died or did not fit,
+// after which the space is enumerated again without the likes of it. A burst that
+// was too slow proves nothing of the kind: if the time is there, a smaller one is
+// run; if not, the finalist says what it lacks.
 func (r *run) confirmOne(ctx context.Context, c search.Candidate) (*finalist, error) {
 	f := &finalist{Candidate: c, plan: r.epoch(c.Batch, c.MaxSeqLength), config: r.config(c.Point)}
 	r.setCache(f)
 	share := r.bursts.share(4)
 	at := func(s trainer.Shape) float64 { return r.seconds(c.Point, s) }
-	strata, shapes := confirmShapes(f.plan, at, (share - r.loadTime()).Seconds())
-	// A burst that measures the widest batch must reach it: no budget cuts it.
+	strata, shapes := confirmShapes(f.plan, at, (share-r.loadTime()).Seconds()/r.pace)
+	// A burst that measures the widest batch must reach it: its budget is twice
+	// what it should take.
 	job := trainer.Job{Config: f.config, Shapes: shapes, Budget: 2 * max(share, 2*time.Second)}
-	burst, err := r.bursts.run(ctx, "confirm", "run "+c.String(), c.Point, job)
-	if err != nil {
-		return nil, err
+	for {
+		burst, err := r.bursts.run(ctx, "confirm", "run "+c.String(), c.Point, job)
+		if errors.Is(err, errSpent) && f.lacks != "" {
+			break // what the first burst showed is what there is
+		}
+		if err != nil {
+			return nil, err
+		}
+		r.observe(burst)
+		if !burst.Result.Outcome.Good() {
+			r.noteDeath(c.Condition(), job.Shapes, burst)
+			r.enumerate()
+			return nil, nil
+		}
+		r.notePace(c.Condition(), burst)
+		r.measure(f, burst, strata, at)
+		if f.ratio == 0 && compiled(burst) {
+			r.noteUntimed(c.String())
+		}
+		if f.peak > r.usable() {
+			r.reject(c.Point, f.plan.Widest)
+			return nil, nil
+		}
+		again := f.lacks != ""
+		if f.lacks = r.lacking(f); f.lacks == "" || again || r.leanest(c) > r.bursts.left() {
+			break
+		}
+		strata, shapes = leanShapes(f.plan, at)
+		if slices.Equal(shapes, job.Shapes) {
+			break
+		}
+		job.Shapes, job.Budget = shapes, r.bursts.left()
 	}
-	r.observe(burst)
-	if !burst.Result.Outcome.Good() {
-		r.noteDeath(c.Condition(), shapes, burst)
-		r.enumerate()
-		return nil, nil
+	if f.lacks == "" {
+		r.note(f, c)
+		return f, nil
 	}
-	r.measure(f, burst, strata, at)
-	if f.ratio == 0 && compiled(burst) {
-		r.noteUntimed(c.String())
-	}
-	if f.peak == 0 || f.ratio == 0 {
-		return nil, nil
-	}
-	if f.peak > r.usable() {
-		r.reject(c.Point, f.plan.Widest)
-		return nil, nil
-	}
-	r.note(f, c)
+	r.assume(f)
 	return f, nil
+}
+
+// lacking says what a confirmation did not come to.
+func (r *run) lacking(f *finalist) string {
+	switch {
+	case f.ratio == 0:
+		return fmt.Sprintf("its confirmation was too slow to be timed (%s): its speed is predicted", r.paceText())
+	case f.peak == 0:
+		return fmt.Sprintf("its confirmation did not reach the widest batch in its time (%s): its peak is predicted", r.paceText())
+	}
+	return ""
+}
+
+// predicted is a finalist of which nothing but the model speaks.
+func (r *run) predicted(c search.Candidate) *finalist {
+	f := &finalist{Candidate: c, plan: r.epoch(c.Batch, c.MaxSeqLength), config: r.config(c.Point)}
+	f.lacks = fmt.Sprintf("the budget of %s was spent before any configuration could be confirmed (%s): this one is predicted from calibration", r.Wishes.Budget, r.paceText())
+	r.setCache(f)
+	r.assume(f)
+	return f
+}
+
+// assume fills in what was not measured of a finalist: the pace of the last burst,
+// and the peak that is not exceeded with 99 % confidence.
+func (r *run) assume(f *finalist) {
+	if f.ratio == 0 {
+		f.least, f.ratio = r.pace, r.pace
+	}
+	f.spread = math.Max(f.spread, math.Hypot(r.model.TimeError(), math.Log(r.pace)/2))
+	if f.peak == 0 {
+		f.peak, f.peakBias = int64(r.peakAt(f.Point, f.plan.Widest)), 1
+		if e, ok := r.model.Peak(f.Condition(), f.plan.Widest); ok {
+			f.peak += int64(e.Upper - e.Value)
+			f.jitter = int64(e.Upper - e.Value)
+		}
+	}
+	f.Candidate = atPace(f.Candidate, f.least)
+}
+
+// notePace compares the steps of a burst with the least that the model says they
+// take: planning by the least alone would overrun on a busy machine.
+func (r *run) notePace(c predict.Condition, b trainer.Burst) {
+	var took, told float64
+	seen := map[trainer.Shape]bool{}
+	for _, s := range b.Summary.Steps {
+		shape := trainer.Shape{Batch: s.Shape.Batch, Width: s.Shape.Width}
+		first := !seen[shape]
+		seen[shape] = true
+		if first && compiled(b) {
+			continue
+		}
+		if e, ok := r.model.Seconds(c, predict.WorkOf(shape), float64(shape.Positions())); ok {
+			took += s.Seconds
+			told += e.Value
+		}
+	}
+	if told > 0 {
+		r.pace = max(1, took/told)
+	}
+}
+
+// paceText says how busy the machine looked.
+func (r *run) paceText() string {
+	if r.pace < 1.5 {
+		return fmt.Sprintf("the first step of the last burst took %.3g s", r.first)
+	}
+	return fmt.Sprintf("steps took %.2g times the least that they take: other programs use the machine", r.pace)
+}
+
+// moreTime is what to do about a search whose time was over.
+func (r *run) moreTime() string {
+	return fmt.Sprintf("close other programs and search again with --fresh, or give it more time: --budget %s", (2 * max(r.Wishes.Budget, r.bursts.spent)).Round(time.Second))
+}
+
+// leanest is about how long the smallest confirmation of a candidate takes.
+func (r *run) leanest(c search.Candidate) time.Duration {
+	p := r.epoch(c.Batch, c.MaxSeqLength)
+	_, shapes := leanShapes(p, func(s trainer.Shape) float64 { return r.seconds(c.Point, s) })
+	sum := 0.0
+	for _, s := range shapes {
+		sum += float64(s.Steps) * r.seconds(c.Point, s)
+	}
+	return r.loadTime() + time.Duration(sum*r.pace*float64(time.Second))
+}
+
+// leanShapes are the fewest steps that tell speed and peak: two in the middle of the
+// epoch, and two at its widest batch.
+func leanShapes(e *epoch, at func(trainer.Shape) float64) ([]stratum, []trainer.Shape) {
+	strata := e.strata(1, at)
+	last := trainer.Shape{Batch: e.Widest.Batch, Width: e.Widest.Width, Steps: widestSteps}
+	if len(strata) == 0 || strata[0].shape.Width == last.Width {
+		return strata, []trainer.Shape{last}
+	}
+	return strata, []trainer.Shape{{Batch: strata[0].shape.Batch, Width: strata[0].shape.Width, Steps: 2}, last}
 }
 
 // confirmShapes picks the shapes that stand for the epoch, narrowest first, and
@@ -187,6 +322,7 @@ func confirmShapes(e *epoch, at func(trainer.Shape) float64, seconds float64) ([
 // measure fills in what the confirmation burst showed.
 func (r *run) measure(f *finalist, b trainer.Burst, strata []stratum, at func(trainer.Shape) float64) {
 	var variance, weights float64
+	f.least, f.ratio = 0, 0
 	for _, s := range strata {
 		times := timesOf(b, s.shape)
 		if len(times) == 0 || !(at(s.shape) > 0) {
@@ -197,6 +333,7 @@ func (r *run) measure(f *finalist, b trainer.Burst, strata []stratum, at func(tr
 		f.ratio += s.weight * middle / at(s.shape)
 		weights += s.weight
 		spread := relativeSpread(times, middle)
+		f.wobble = max(f.wobble, spread)
 		variance += s.weight * s.weight * spread * spread / float64(len(times))
 		for _, t := range times {
 			f.covered += t
@@ -207,7 +344,9 @@ func (r *run) measure(f *finalist, b trainer.Burst, strata []stratum, at func(tr
 		f.ratio /= weights
 		f.spread = math.Sqrt(variance) / weights
 	}
-	f.peak, f.jitter = peakOf(b, f.plan.Widest)
+	if peak, jitter := peakOf(b, f.plan.Widest); peak > 0 {
+		f.peak, f.jitter = peak, jitter
+	}
 	if compiled(b) || !f.plan.packed { // nearly every packed batch has a shape of its own, and without tracing that costs nothing
 		f.trace = traceSeconds(b)
 	}

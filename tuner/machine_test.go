@@ -37,10 +37,11 @@ type machine struct {
 	host      int64
 	device    string
 	shuffles  bool
-	compile   float64                              // seconds on top of the first step of a shape; 0 compiles nothing
-	brief     func(trainer.Config) bool            // ends after the first step, as if compiling took the whole budget
-	base      func(bits, batches int) trainer.Eval // of the untrained base; nil says nothing
-	dies      func(calls int) *trainer.Result      // ends the burst before its first step
+	compile   float64                                 // seconds on top of the first step of a shape; 0 compiles nothing
+	brief     func(trainer.Config) bool               // ends after the first step, as if compiling took the whole budget
+	base      func(bits, batches int) trainer.Eval    // of the untrained base; nil says nothing
+	dies      func(calls int) *trainer.Result         // ends the burst before its first step
+	busy      func(calls int, rng *rand.Rand) float64 // how many times as long a step takes for other programs' sake; nil is 1
 
 	ran    map[string]int // job → times
 	onCall func(n int) error
@@ -110,6 +111,9 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 
 	result := trainer.Result{Outcome: trainer.Finished}
 	clock := 2.5 // to load
+	if m.busy != nil {
+		clock *= m.busy(m.calls, rng)
+	}
 	events := []trainer.Event{{Payload: trainer.Hello{Engine: "mlx-lm", Device: trainer.Device{Kind: m.kind()}, Compiled: m.compile > 0}}}
 	if m.fail != nil {
 		result.Outcome, result.Failure = trainer.Failed, m.fail
@@ -129,6 +133,7 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 	seen := map[trainer.Shape]bool{}
 	for i, b := range m.batches(job, rng) {
 		if i > 0 && (job.Budget > 0 && clock-firstEnded > job.Budget.Seconds() || m.brief != nil && m.brief(job.Config)) {
+			result.Done = &trainer.Done{Reason: trainer.DoneBudget}
 			break
 		}
 		grown := float64(m.leak) * float64(i+1)
@@ -138,6 +143,9 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 			break
 		}
 		seconds := m.seconds(job.Config, b.Shape) * math.Exp(m.noise*rng.NormFloat64())
+		if m.busy != nil {
+			seconds *= m.busy(m.calls, rng)
+		}
 		if !seen[b.Shape] {
 			seen[b.Shape] = true
 			seconds += m.compile

@@ -122,6 +122,9 @@ func (r *run) evaluateBase(ctx context.Context, job trainer.Job, f *finalist, bi
 	if need := budget.StepsOf(r.Facts, job.Config, r.device).Peak(widest); need > r.usable() {
 		return trainer.Eval{}, fmt.Sprintf("by the estimate it needs %s, and %s may be used", trainer.FormatBytes(need), trainer.FormatBytes(r.usable())), nil
 	}
+	if r.bursts.left() <= 0 {
+		return trainer.Eval{}, "the budget was spent", nil
+	}
 	burst, err := r.bursts.run(ctx, "quality", "evaluate "+bitsText([]int{bits})+" on validation rows", p, job)
 	if err != nil {
 		return trainer.Eval{}, "", err

@@ -2,6 +2,7 @@ package tuner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -31,6 +32,10 @@ func (r *run) rehearse(ctx context.Context, f *finalist) error {
 	steps -= steps % f.Accumulation
 	job := trainer.Job{Config: f.config, UntilStep: max(steps, f.Accumulation), Budget: time.Duration(2 * math.Max(left, 2) * float64(time.Second))}
 	burst, err := r.bursts.run(ctx, "rehearse", fmt.Sprintf("rehearse %d steps of the training itself", steps), f.Point, job)
+	if errors.Is(err, errSpent) {
+		r.report.NotTried = append(r.report.NotTried, NotTried{What: "a rehearsal of the training's first steps", Why: "the budget was spent; give the study more with --budget"})
+		return nil
+	}
 	if err != nil {
 		return err
 	}

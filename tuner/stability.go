@@ -2,6 +2,7 @@ package tuner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -32,7 +33,7 @@ func (r *run) stability(ctx context.Context, f *finalist) (steadiness, error) {
 	period := f.Accumulation
 	need := leak.MinReadings*period + period
 	share := max(r.bursts.share(2)-r.loadTime(), 2*time.Second).Seconds()
-	at := func(s trainer.Shape) float64 { return r.seconds(f.Point, s) * f.ratio }
+	at := func(s trainer.Shape) float64 { return r.seconds(f.Point, s) * max(f.ratio, r.pace) }
 	shape := steadyShape(f.plan, at, share/float64(need))
 	steps := need
 	if t := at(shape); t > 0 {
@@ -45,8 +46,12 @@ func (r *run) stability(ctx context.Context, f *finalist) (steadiness, error) {
 	if widest.Width != shape.Width {
 		shapes = append(shapes, widest)
 	}
-	job := trainer.Job{Config: f.config, Shapes: shapes, Budget: 4 * time.Duration(max(share, 2)*float64(time.Second))}
+	job := trainer.Job{Config: f.config, Shapes: shapes, Budget: max(min(4*time.Duration(share*float64(time.Second)), r.bursts.left()-r.loadTime()), 2*time.Second)}
 	burst, err := r.bursts.run(ctx, "stability", fmt.Sprintf("watch %s for leaks over %d steps", f.Point, steps), f.Point, job)
+	if errors.Is(err, errSpent) {
+		r.lacks = append(r.lacks, fmt.Sprintf("the budget of %s was spent before it could be watched for leaks and drift", r.Wishes.Budget))
+		return steadiness{survived: true, shape: shape, spread: max(f.wobble, (r.pace-1)/2) * p10to90, leak: leak.Verdict{State: leak.Inconclusive, Reason: "it was not watched: the budget was spent"}}, nil
+	}
 	if err != nil {
 		return steadiness{}, err
 	}

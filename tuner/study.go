@@ -124,6 +124,9 @@ type run struct {
 	load      float64                     // seconds from start to first step
 	first     float64                     // seconds of the last burst's first step
 	untimed   bool                        // some burst ended well and gave no times
+	pace      float64                     // what the last burst's steps took, over the least that they take
+	measured  []*finalist                 // those that were confirmed, of the space that is searched
+	lacks     []string                    // why the result is not confirmed, beside gates
 	device    string                      // cpu, metal or cuda
 	outcome   search.Outcome
 }
@@ -158,7 +161,7 @@ func (s Study) prepare() (*run, error) {
 	if s.Keys.Model == "" {
 		s.Keys.Model = s.Facts.Key
 	}
-	r := &run{Study: s, device: s.Device, plans: map[[2]int]*epoch{}, died: map[predict.Condition]int64{}}
+	r := &run{Study: s, device: s.Device, pace: 1, plans: map[[2]int]*epoch{}, died: map[predict.Condition]int64{}}
 	r.report = &Report{Schema: Schema, Verdict: Unconfirmed, Limit: s.Limit, Wishes: s.Wishes, Keys: s.Keys, Seed: s.Seed}
 	r.bursts = &bench{study: &r.Study, report: r.report}
 	axes, err := s.axes()
@@ -181,7 +184,10 @@ func (r *run) search(ctx context.Context) error {
 				What: bitsText(bits), Why: "by the estimate from the model's files not even the smallest step fits " + trainer.FormatBytes(r.usable())})
 			continue
 		}
-		if err := r.calibrate(ctx); err != nil {
+		r.measured = nil
+		if err := r.calibrate(ctx); errors.Is(err, errSpent) {
+			return r.nothingFits()
+		} else if err != nil {
 			return err
 		}
 		switch {
@@ -210,11 +216,15 @@ func (r *run) settle(ctx context.Context) (bool, error) {
 		if err != nil || winner == nil {
 			return false, err
 		}
+		if winner.lacks != "" {
+			r.lacks = append(r.lacks, winner.lacks)
+		}
 		stable, err := r.stability(ctx, winner)
 		if err != nil {
 			return false, err
 		}
 		if !stable.survived {
+			r.lacks = nil
 			r.reject(winner.Point, winner.plan.Widest)
 			continue
 		}
@@ -234,6 +244,10 @@ func (r *run) settle(ctx context.Context) (bool, error) {
 func (r *run) nothingFits() error {
 	if died := r.lastDeath; r.model == nil && died.Result.Outcome != "" && !outOfMemory(died) {
 		return &impossible{problem: "no burst measured enough to go by; the last one: " + problemOf(died), hint: hintOf(died)}
+	}
+	if r.bursts.left() <= 0 {
+		return &impossible{problem: fmt.Sprintf("the budget of %s was spent before anything that fits was found (%d bursts; %s)",
+			r.Wishes.Budget, len(r.report.Bursts), r.paceText()), hint: r.moreTime()}
 	}
 	smallest := r.axes.caps[0]
 	if r.untimed {
