@@ -50,8 +50,9 @@ race-worker: setup ## workers of our own trainer, and MLX with them, under the r
 
 KILLS ?= 200
 .PHONY: kills
-kills: setup ## kill KILLS (200) workers at random moments; every training that goes on must be bit-equal
+kills: setup ## kill KILLS (200) workers and searches at random moments; every training that goes on must be bit-equal, every search come to the same end
 	$(GO) test -count=1 -timeout 60m -run 'TestConformance/resume' ./trainer/native -kills $(KILLS)
+	$(GO) test -count=1 -timeout 60m -run 'TestKills' ./tuner -kills $(KILLS)
 
 .PHONY: check
 check: format lint race cross ## what must hold before a commit: format, lint, race, builds for every platform

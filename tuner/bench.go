@@ -138,11 +138,26 @@ func (b *bench) close() error {
 // left is the time that the budget still holds.
 func (b *bench) left() time.Duration { return b.study.Wishes.Budget - b.spent }
 
+// good counts the bursts that did what they were asked to.
+func (b *bench) good() int {
+	n := 0
+	for _, r := range b.report.Bursts {
+		if r.Outcome.Good() {
+			n++
+		}
+	}
+	return n
+}
+
 // share is the time that the next burst may take when so many are still to
 // come, this one included.
 func (b *bench) share(bursts int) time.Duration {
 	return max(b.left()/time.Duration(max(bursts, 1)), 2*time.Second)
 }
+
+// maxKilled is how many processes of one burst must be killed by somebody to count
+// as its death: once can be an accident that has nothing to do with it.
+const maxKilled = 2
 
 // run runs one burst of a configuration, or takes it from the journal. When no time
 // is left, it is errSpent.
@@ -172,13 +187,26 @@ func (b *bench) run(ctx context.Context, stage, text string, p Point, job traine
 		b.study.Progress(Stage{Name: stage, Text: text, Burst: n, Bursts: max(n, expectedBursts),
 			Spent: b.spent, Budget: b.study.Wishes.Budget, Replayed: replayed})
 	}
+	record := func() {
+		b.report.Bursts = append(b.report.Bursts, BurstRecord{
+			Purpose: stage, Key: key, Point: p, Shapes: slices.Clone(job.Shapes), Steps: len(burst.Summary.Steps),
+			Outcome: burst.Result.Outcome, Problem: problemOf(burst), Seconds: burst.Result.Elapsed.Seconds(), Replayed: replayed})
+	}
 	if !replayed {
-		var err error
-		if burst, err = b.study.Bursts.Burst(ctx, job); err != nil {
-			return burst, fmt.Errorf("tune: run a burst to %s: %w", text, err)
-		}
-		if err := ctx.Err(); err != nil {
-			return burst, err // interrupted, so not finished
+		for try := 1; ; try++ {
+			var err error
+			if burst, err = b.study.Bursts.Burst(ctx, job); err != nil {
+				return burst, fmt.Errorf("tune: run a burst to %s: %w", text, err)
+			}
+			if err := ctx.Err(); err != nil {
+				return burst, err // interrupted, so not finished
+			}
+			b.report.Processes++
+			b.report.Seconds += burst.Result.Elapsed.Seconds()
+			if burst.Result.Outcome != trainer.Killed || try == maxKilled {
+				break
+			}
+			record() // and its time is not the study's: it decides as if nothing had happened
 		}
 		kept = burstRecord{key, stage, job.Budget, burst}
 		b.done[key] = kept
@@ -187,13 +215,9 @@ func (b *bench) run(ctx context.Context, stage, text string, p Point, job traine
 				return burst, fmt.Errorf("tune: %w", err)
 			}
 		}
-		b.report.Processes++
-		b.report.Seconds += burst.Result.Elapsed.Seconds()
 	}
 	b.spent += burst.Result.Elapsed
-	b.report.Bursts = append(b.report.Bursts, BurstRecord{
-		Purpose: stage, Key: key, Point: p, Shapes: slices.Clone(job.Shapes), Steps: len(burst.Summary.Steps),
-		Outcome: burst.Result.Outcome, Problem: problemOf(burst), Seconds: burst.Result.Elapsed.Seconds(), Replayed: replayed})
+	record()
 	return burst, nil
 }
 

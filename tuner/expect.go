@@ -79,7 +79,7 @@ func (r *run) expect(d *decision, f *finalist, s steadiness, step float64) train
 		e.LeakBytesAStep = trainer.Some(s.leak.BytesAStep)
 	}
 	e.Basis = fmt.Sprintf("%d bursts: %d calibration shapes, a confirmation on shapes of the data's own batches and at the widest of them, %d steps on one shape; %s",
-		len(r.report.Bursts), len(r.samples), s.steps, note)
+		r.bursts.good(), len(r.samples), s.steps, note)
 	switch {
 	case f.inOrder:
 		e.Basis += fmt.Sprintf("; the %d batches that seed %d draws are known, and the rehearsal met them", steps, d.config.Seed)

@@ -75,6 +75,9 @@ type Script struct {
 	StepTime time.Duration `json:"step_time,omitempty"`
 	EvalTime time.Duration `json:"eval_time,omitempty"`
 
+	// Really spent by each step, and no part of what it reports.
+	Pause time.Duration `json:"pause,omitempty"`
+
 	Cost      Cost  `json:"cost,omitzero"`
 	LeakBytes int64 `json:"leak_bytes,omitempty"` // more of active memory after each step of a process
 	Widths    []int `json:"widths,omitempty"`     // of the data's own batches, in turn; default 33 and 65

@@ -198,6 +198,7 @@ func (p *player) run(shape trainer.Shape) {
 	p.own++
 	spent := time.Since(start)
 	p.slowest.Store(max(p.slowest.Load(), int64(spent)))
+	time.Sleep(p.script.Pause)
 	wobble := 1 + cost.ReportedSpread*math.Sin(float64(p.step))
 	seconds := cost.seconds(shape, p.job.Config) * wobble
 	if p.script.StepTime > 0 || seconds == 0 {
