@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -31,19 +33,33 @@ func anyMachine(t *rapid.T) *machine {
 	return m
 }
 
+// offDefault are values that users may set knobs to, none of them the default. Those
+// whose names end alike exclude each other or go together: what does not validate is
+// not drawn.
+var offDefault = map[string][]string{
+	"mask-prompt": {"true"}, "group-by-length": {"false"}, "quantize": {"8", "4"}, "group-size": {"32"}, "max-seq-length": {"200", "90"},
+	"rank": {"24", "4"}, "scale": {"3.5"}, "dropout": {"0.1"}, "num-layers": {"2"}, "learning-rate": {"0.001"}, "optimizer": {"adamw", "sgd"},
+	"lr-schedule": {"cosine"}, "warmup": {"2"}, "lr-end": {"1e-6"}, "weight-decay": {"0.1"}, "grad-clip": {"1"},
+	"batch-size": {"2", "1"}, "grad-accumulation-steps": {"3", "2"}, "grad-checkpoint": {"true"}, "compile": {"off"}, "matmul": {"dequantized"},
+	"low-rank": {"float32"}, "loss-positions": {"all"}, "step-by": {"whole", "blocks"}, "keep": {"products"}, "grad-checkpoint-nth": {"2"}, "loss-rows": {"64"},
+	"packing": {"off"}, "max-shapes": {"4"}, "memory-limit": {"50GB"}, "cache-limit": {"5MB"}, "wired-limit": {"1GB"},
+	"iters": {"77"}, "steps-per-eval": {"11"}, "val-batches": {"3"}, "save-every": {"13"}, "reload-interval": {"40"}, "seed": {"9"},
+}
+
 // fixed draws knobs that the user sets, with values off the defaults.
 func fixed(t *rapid.T, s *Study) map[string]string {
-	all := map[string]string{"rank": "24", "scale": "3.5", "batch-size": "2", "grad-accumulation-steps": "3", "grad-checkpoint": "true", "max-seq-length": "200",
-		"quantize": "8", "iters": "77", "steps-per-eval": "11", "save-every": "13", "val-batches": "3", "reload-interval": "40", "memory-limit": "50GB", "cache-limit": "5MB", "learning-rate": "0.001", "seed": "9"}
-	names := make([]string, 0, len(all))
-	for n := range all {
-		names = append(names, n)
-	}
-	slices.Sort(names)
+	names := slices.Sorted(maps.Keys(offDefault))
 	out := map[string]string{}
-	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom(names), rapid.ID[string]).Draw(t, "fixed") {
-		if err := s.Base.Set(name, all[name], rapid.SampledFrom([]trainer.Origin{trainer.FromFlag, trainer.FromFile}).Draw(t, "origin")); err != nil {
+	for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom(names), 0, 8, rapid.ID[string]).Draw(t, "fixed") {
+		before := s.Base
+		s.Base.Origins = maps.Clone(before.Origins)
+		value := rapid.SampledFrom(offDefault[name]).Draw(t, name)
+		if err := s.Base.Set(name, value, rapid.SampledFrom([]trainer.Origin{trainer.FromFlag, trainer.FromFile}).Draw(t, "origin")); err != nil {
 			t.Fatal(err)
+		}
+		if s.Base.Config.Validate() != nil {
+			s.Base = before
+			continue
 		}
 		k, _ := trainer.FindKnob(name)
 		out[name] = k.Get(&s.Base.Config)
@@ -51,24 +67,50 @@ func fixed(t *rapid.T, s *Study) map[string]string {
 	return out
 }
 
+// anyStudy draws a machine, what is asked of a study on it, and knobs that are set.
+func anyStudy(t *rapid.T) (*machine, Study, map[string]string) {
+	m := anyMachine(t)
+	m.device = rapid.SampledFrom([]string{"cpu", "metal", "cuda"}).Draw(t, "device")
+	limit := rapid.Int64Range(400<<20, 8<<30).Draw(t, "limit")
+	s := study(m, limit)
+	s.Wishes = Wishes{
+		MinBits:        rapid.SampledFrom([]int{0, 4, 8, 16}).Draw(t, "min bits"),
+		Prefer:         rapid.SampledFrom([]Preference{"", Speed, Memory, Quality}).Draw(t, "prefer"),
+		Ranks:          rapid.SampledFrom([][]int{nil, {16}, {8, 32}}).Draw(t, "ranks"),
+		EffectiveBatch: rapid.SampledFrom([]int{0, 0, 2, 6, 8}).Draw(t, "effective batch"),
+		MaxMemory:      rapid.SampledFrom([]int64{0, 0, 600 << 20, 2 << 30}).Draw(t, "most memory"),
+		Budget:         time.Duration(rapid.SampledFrom([]int{0, 20, 300}).Draw(t, "budget")) * time.Second,
+	}
+	m.kill = float64(limit)
+	return m, s, fixed(t, &s)
+}
+
+// Every knob that the engine's configuration has is tried, but for names.
+func TestEveryKnobIsSetInProperties(t *testing.T) {
+	for _, k := range trainer.Knobs {
+		switch k.Name {
+		case "model", "data", "engine", "parity", "lora-modules", "adapter-path":
+			continue // names, and what another engine or mode makes of the rest
+		}
+		if len(offDefault[k.Name]) == 0 {
+			t.Errorf("no value of %s is tried", k.Name)
+		}
+	}
+}
+
 func TestFloorsAndWishesHold(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := anyMachine(t)
-		limit := rapid.Int64Range(400<<20, 8<<30).Draw(t, "limit")
-		m.kill = float64(limit)
-		s := study(m, limit)
-		s.Wishes = Wishes{
-			MinBits: rapid.SampledFrom([]int{0, 4, 8, 16}).Draw(t, "min bits"),
-			Prefer:  rapid.SampledFrom([]Preference{"", Speed, Memory, Quality}).Draw(t, "prefer"),
-			Ranks:   rapid.SampledFrom([][]int{nil, {16}, {8, 32}}).Draw(t, "ranks"),
-		}
-		set := fixed(t, &s)
+		m, s, set := anyStudy(t)
 		var stages []Stage
 		s.Progress = func(st Stage) { stages = append(stages, st) }
 		r, err := s.Run(context.Background())
 		if err != nil {
-			if strings.Contains(err.Error(), "no multiple") {
-				return // an effective batch of 4 in 3 parts
+			var wish *WishError
+			if errors.As(err, &wish) {
+				if m.calls > 0 || wish.Hint() == "" {
+					t.Fatalf("%v after %d bursts, hint %q", err, m.calls, wish.Hint())
+				}
+				return // such as an effective batch of 4 in 3 parts
 			}
 			t.Fatal(err)
 		}
@@ -120,6 +162,16 @@ func TestFloorsAndWishesHold(t *testing.T) {
 				t.Fatalf("length %d cuts %d of %d rows, %.2g of the tokens", c.Data.MaxSeqLength, rows, len(m.lengths), share)
 			}
 		}
+		if want := s.Wishes.EffectiveBatch; want > 0 && (free("batch-size") || free("grad-accumulation-steps")) && c.EffectiveBatch() != want {
+			t.Fatalf("%d rows to an update, asked for %d", c.EffectiveBatch(), want)
+		}
+		if most := s.Wishes.MaxMemory; most > 0 && (r.Limit.Bytes > most || free("memory-limit") && c.Plan.MemoryLimit.Bytes > max(most, int64(1.3*m.loaded(c.Model.Quantize)))) { // never below the weights
+			t.Fatalf("limit %v of %s, at most %d was asked for", c.Plan.MemoryLimit, r.Limit.Source, most)
+		}
+		// What is recommended fits, if it was measured.
+		if _, _, peak := m.truth(c, s.Prompts); r.Verdict == Confirmed && peak > float64(r.Limit.Bytes) {
+			t.Fatalf("it takes %.4g of %d bytes", peak, r.Limit.Bytes)
+		}
 		if free("iters") && c.Schedule.Steps*c.Plan.Batch < 1000*s.Base.Config.Plan.Batch {
 			t.Fatalf("%d steps of %d rows see less than was asked", c.Schedule.Steps, c.Plan.Batch)
 		}
@@ -127,8 +179,9 @@ func TestFloorsAndWishesHold(t *testing.T) {
 			t.Fatalf("%d steps, saved every %d, with updates of %d", c.Schedule.Steps, c.Schedule.SaveEvery, c.Plan.Accumulation)
 		}
 		for _, p := range r.Pareto {
-			for _, q := range append(r.Pareto, r.Candidates...) {
-				if q.SecondsPerUsefulToken < p.SecondsPerUsefulToken && q.PeakBytes < p.PeakBytes {
+			for _, q := range slices.Concat(r.Pareto, r.Candidates) {
+				if q.SecondsPerUsefulToken <= p.SecondsPerUsefulToken && q.PeakBytes <= p.PeakBytes &&
+					(q.SecondsPerUsefulToken < p.SecondsPerUsefulToken || q.PeakBytes < p.PeakBytes) {
 					t.Fatalf("%+v is on the front, beaten by %+v", p, q)
 				}
 			}
@@ -141,16 +194,16 @@ func TestFloorsAndWishesHold(t *testing.T) {
 
 func TestSameStudySameResult(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := anyMachine(t)
-		limit := rapid.Int64Range(500<<20, 4<<30).Draw(t, "limit")
-		run := func() *Report {
-			r, err := study(m, limit).Run(context.Background())
+		m, s, _ := anyStudy(t)
+		run := func() string {
+			m.calls, m.ran = 0, nil
+			r, err := s.Run(context.Background())
 			if err != nil {
-				t.Fatal(err)
+				return err.Error()
 			}
-			return r
+			return text(t, r)
 		}
-		if a, b := text(t, run()), text(t, run()); a != b {
+		if a, b := run(), run(); a != b {
 			t.Fatal(cmp.Diff(a, b))
 		}
 	})
