@@ -16,6 +16,7 @@ import (
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/run"
 	"github.com/mlxdyno/mlxdyno/tuner"
+	"github.com/mlxdyno/mlxdyno/tuner/compare"
 )
 
 var sampleTime = time.Date(2026, 3, 2, 9, 30, 0, 0, time.UTC)
@@ -116,8 +117,13 @@ func tuned() tuner.Report {
 			StepSeconds: trainer.Some(0.98), TotalSeconds: trainer.Some(1460.0)}, PeakError: 0.03, TokensError: 0.15, Basis: "rehearsal of 64 steps on the data's own batches"},
 		Start: &tuner.Comparison{Config: trainer.DefaultConfig(), PeakBytes: trainer.Some[int64](9_800_000_000), TokensPerSecond: trainer.Some(611.0),
 			Measured: true, Fits: true, Speedup: trainer.Some(2.08), MemoryRatio: trainer.Some(0.64)},
-		Gates: []tuner.Gate{{Name: "leak", Passed: true, Observed: 0, Required: 0, Unit: "bytes a step", Text: "active memory is equal to the byte over 40 steps"},
-			{Name: "spread", Passed: true, Observed: 0.08, Required: 0.25, Unit: "of the median"}},
+		Baseline: func() *compare.Report {
+			r := compared()
+			r.A.Name, r.B.Name = "chosen", "my-lora.yaml"
+			return &r
+		}(),
+		Gates: []tuner.Gate{{Name: "leak", Passed: true, Observed: trainer.Some(0.0), Required: 0, Unit: "bytes a step", Text: "active memory is equal to the byte over 40 steps"},
+			{Name: "spread", Passed: true, Observed: trainer.Some(0.08), Required: 0.25}},
 		Checks: []tuner.Check{
 			{What: "calibration", Candidate: point, Shape: &trainer.Shape{Batch: 4, Width: 257}, PredictedPeakBytes: trainer.Some[int64](4_000_000_000), MeasuredPeakBytes: trainer.Some[int64](4_010_000_000),
 				PeakError: trainer.Some(-0.0025), PredictedTokensPerSecond: trainer.Some(1350.0), MeasuredTokensPerSecond: trainer.Some(1290.0), TokensError: trainer.Some(0.0465)},
@@ -138,11 +144,25 @@ func tuned() tuner.Report {
 		Wishes: tuner.Wishes{Ranks: []int{16}, Prefer: tuner.Speed}}
 }
 
+// compared holds two configurations against each other.
+func compared() compare.Report {
+	summary := func(values ...float64) compare.Summary {
+		return compare.Summary{Values: values, Median: trainer.Some(values[1]), Low: trainer.Some(values[0]), High: trainer.Some(values[2])}
+	}
+	return compare.Report{Schema: compare.Schema, Verdict: compare.Faster,
+		Says:      "A (tuned.yaml) is 1.32 × as fast as B (engine=mlx-lm) (95 %: 1.28 to 1.37; p = 0.002, 6 and 6 measurements); A's peak is 12 % lower (1.2 GB against 1.36 GB)",
+		A:         compare.Result{Name: "tuned.yaml", Engine: "native", Knobs: map[string]string{"engine": "native", "batch-size": "8"}, TokensPerSecond: summary(1300, 1320, 1350), PeakBytes: summary(1.2e9, 1.2e9, 1.2e9)},
+		B:         compare.Result{Name: "engine=mlx-lm", Engine: "mlx-lm", Knobs: map[string]string{"engine": "mlx-lm", "batch-size": "4"}, TokensPerSecond: summary(980, 1000, 1010), PeakBytes: summary(1.36e9, 1.36e9, 1.37e9)},
+		Speed:     compare.Ratio{Value: trainer.Some(1.32), Low: trainer.Some(1.28), High: trainer.Some(1.37), P: trainer.Some(0.002)},
+		Memory:    compare.Ratio{Value: trainer.Some(0.88), Low: trainer.Some(0.88), High: trainer.Some(0.88), P: trainer.Some(0.002)},
+		Processes: 12, Seconds: 61.3, BudgetNS: 75e9}
+}
+
 // doubted is a study whose winner did not pass every gate.
 func doubted() tuner.Report {
 	r := tuned()
 	r.Verdict, r.Problem, r.Hint = tuner.Unconfirmed, "step times spread by 31 %", "close other programs and run mlxdyno tune again"
-	r.Gates[1] = tuner.Gate{Name: "spread", Observed: 0.31, Required: 0.25, Text: "step times spread by 31 %, at most 25 % is steady"}
+	r.Gates[1] = tuner.Gate{Name: "spread", Observed: trainer.Some(0.31), Required: 0.25, Text: "step times spread by 31 %, at most 25 % is steady"}
 	r.Start, r.Checks, r.Candidates = nil, nil, nil
 	return r
 }

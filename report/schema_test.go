@@ -23,6 +23,7 @@ import (
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/run"
 	"github.com/mlxdyno/mlxdyno/tuner"
+	"github.com/mlxdyno/mlxdyno/tuner/compare"
 	"github.com/mlxdyno/mlxdyno/tuner/fits"
 )
 
@@ -34,6 +35,7 @@ var documents = map[string]struct {
 }{
 	"doctor":   {diagnose.Schema, "What mlxdyno doctor --json prints", diagnose.Report{}},
 	"tune":     {tuner.Schema, "What mlxdyno tune --json prints", tuner.Report{}},
+	"compare":  {compare.Schema, "What mlxdyno tune --compare --json prints", compare.Report{}},
 	"fits":     {fits.Schema, "What mlxdyno tune --what-fits --json prints", fits.Report{}},
 	"train":    {run.Schema, "What mlxdyno train --json and mlxdyno report --json print", run.Report{}},
 	"setup":    {SetupSchema, "What mlxdyno setup --json prints", SetupDocument{}},
@@ -59,6 +61,7 @@ var words = map[reflect.Type][]any{
 	reflect.TypeFor[trainer.Outcome]():    {"", "finished", "stopped", "failed", "crashed", "killed", "oom", "stalled", "broken"},
 	reflect.TypeFor[trainer.Origin]():     {"default", "tuned", "file", "flag"},
 	reflect.TypeFor[tuner.Verdict]():      {"confirmed", "unconfirmed", "impossible"},
+	reflect.TypeFor[compare.Verdict]():    {"faster", "slower", "even", "open", "only a", "only b", "neither"},
 	reflect.TypeFor[tuner.Preference]():   {"", "speed", "memory", "quality"},
 	reflect.TypeFor[fits.BasisKind]():     {"calibrated", "arithmetic", "published"},
 	reflect.TypeFor[run.State]():          {"", "running", "finished", "interrupted", "failed", "died"},

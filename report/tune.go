@@ -34,6 +34,7 @@ func Tune(w io.Writer, r tuner.Report, s Style, next ...string) error {
 	if r.Verdict != tuner.Impossible {
 		p.expected(r.Expected)
 	}
+	p.baseline(r.Baseline)
 	p.start(r)
 	p.gates(r.Gates)
 	p.predictions(r.Checks)
@@ -206,22 +207,50 @@ func times(v trainer.Opt[float64]) string {
 	return known(v, func(v float64) string { return number(v) + " ×" })
 }
 
+// gates gives every gate that was passed a line with its number, and says more of
+// the others.
 func (p *page) gates(list []tuner.Gate) {
 	if len(list) == 0 {
 		return
 	}
 	p.heading("Gates")
+	var rows [][]cell
 	for _, g := range list {
-		mark, t := "✓ ", fine
-		if !g.Passed {
-			mark, t = "✗ ", bad
+		if g.Passed {
+			rows = append(rows, []cell{{"✓", fine}, {text: g.Name}, {text: amount(g.Observed.Or(0), g.Unit)}, {"at most " + amount(g.Required, g.Unit), faint}})
+		}
+	}
+	if len(rows) > 0 {
+		p.table([]column{{}, {}, {right: true}, {}}, rows)
+	}
+	for _, g := range list {
+		if g.Passed {
+			if p.Verbose && g.Text != "" {
+				p.text(tableIndent, faint, g.Name+": "+g.Text)
+			}
+			continue
+		}
+		mark, t := "✗ ", bad
+		if g.Advisory {
+			mark, t = "! ", caution
 		}
 		text := g.Text
 		if text == "" {
-			text = fmt.Sprintf("%s: %s, at most %s %s", g.Name, number(g.Observed), number(g.Required), g.Unit)
+			text = fmt.Sprintf("%s, at most %s", amount(g.Observed.Or(0), g.Unit), amount(g.Required, g.Unit))
 		}
-		p.marked("  "+mark, t, plain, text)
+		p.marked("  "+mark, t, plain, g.Name+": "+text)
 	}
+}
+
+// amount renders a gate's number in its unit; a share has none.
+func amount(v float64, unit string) string {
+	switch unit {
+	case "":
+		return percent(v)
+	case "B":
+		return trainer.FormatBytes(int64(v))
+	}
+	return number(v) + " " + unit
 }
 
 func (p *page) predictions(list []tuner.Check) {

@@ -24,6 +24,7 @@ type bench struct {
 	lock    *flock.Flock // of the journal
 	journal *journal.Journal
 	done    map[string]burstRecord
+	strain  strained      // while the last burst ran
 	spent   time.Duration // of all bursts, replayed ones too: a resumed study decides as the first one did
 }
 
@@ -45,6 +46,7 @@ type burstRecord struct {
 	Purpose string        `json:"purpose"`
 	Budget  time.Duration `json:"budget_ns,omitempty"` // that its job had
 	Burst   trainer.Burst `json:"burst"`
+	Strain  strained      `json:"strain,omitzero"`
 }
 
 // answers reports whether the burst is what a job with that budget would give. One
@@ -181,7 +183,7 @@ func (b *bench) run(ctx context.Context, stage, text string, p Point, job traine
 	key := b.key(job)
 	kept, replayed := b.done[key]
 	replayed = replayed && kept.answers(job.Budget)
-	burst := kept.Burst
+	burst, strain := kept.Burst, kept.Strain
 	if b.study.Progress != nil {
 		n := len(b.report.Bursts) + 1
 		b.study.Progress(Stage{Name: stage, Text: text, Burst: n, Bursts: max(n, expectedBursts),
@@ -195,7 +197,10 @@ func (b *bench) run(ctx context.Context, stage, text string, p Point, job traine
 	if !replayed {
 		for try := 1; ; try++ {
 			var err error
-			if burst, err = b.study.Bursts.Burst(ctx, job); err != nil {
+			watched := watch(b.study.Strain)
+			burst, err = b.study.Bursts.Burst(ctx, job)
+			strain = watched()
+			if err != nil {
 				return burst, fmt.Errorf("tune: run a burst to %s: %w", text, err)
 			}
 			if err := ctx.Err(); err != nil {
@@ -208,7 +213,7 @@ func (b *bench) run(ctx context.Context, stage, text string, p Point, job traine
 			}
 			record() // and its time is not the study's: it decides as if nothing had happened
 		}
-		kept = burstRecord{key, stage, job.Budget, burst}
+		kept = burstRecord{key, stage, job.Budget, burst, strain}
 		b.done[key] = kept
 		if b.journal != nil && tells(burst) {
 			if err := b.journal.Append(recordKind, kept); err != nil {
@@ -216,6 +221,7 @@ func (b *bench) run(ctx context.Context, stage, text string, p Point, job traine
 			}
 		}
 	}
+	b.strain = strain
 	b.spent += burst.Result.Elapsed
 	record()
 	return burst, nil

@@ -102,6 +102,17 @@ func (r *run) calibrate(ctx context.Context) error {
 	return nil
 }
 
+// noteLosses keeps the losses of the longest calibration burst of a condition.
+func (r *run) noteLosses(c predict.Condition, b trainer.Burst) {
+	var out []lossAt
+	for _, s := range b.Summary.Steps {
+		out = append(out, lossAt{trainer.Shape{Batch: s.Shape.Batch, Width: s.Shape.Width}, float64(s.Loss)})
+	}
+	if len(out) > len(r.losses[c]) {
+		r.losses[c] = out
+	}
+}
+
 // noteUntimed says that the last burst, which ended well, had no step whose time
 // counts.
 func (r *run) noteUntimed(what string) {
@@ -126,6 +137,7 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 		r.observe(burst)
 		samples := samplesOf(burst, p)
 		r.samples = append(r.samples, samples...)
+		r.noteLosses(p.Condition(), burst)
 		r.refit(p, samples)
 		if r.model != nil {
 			r.notePace(p.Condition(), burst)

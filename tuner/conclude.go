@@ -118,9 +118,9 @@ func (r *run) decideReload(d *decision, f *finalist, s steadiness) int {
 		}
 		return 0
 	}
-	headroom := r.usable() - f.peak - 3*f.jitter
+	headroom := r.headroom(f)
 	n, _ := leak.StepsToExhaustion(s.leak.BytesAStep, headroom)
-	gate := slices.IndexFunc(r.report.Gates, func(g Gate) bool { return g.Name == "leak" })
+	gate := slices.IndexFunc(r.report.Gates, func(g Gate) bool { return g.Name == gateLeak })
 	n -= n % f.Accumulation
 	switch {
 	case n >= c.Steps:

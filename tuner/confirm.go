@@ -41,6 +41,7 @@ type finalist struct {
 	data     float64 // data time over step time
 	inOrder  bool    // the rehearsal met the batches that were foreseen
 	lacks    string  // why it was not confirmed; empty when it was
+	unseen   bool    // peak is an upper bound: the widest batch was not run yet
 	config   trainer.Config
 }
 
@@ -224,6 +225,7 @@ func (r *run) assume(f *finalist) {
 	}
 	f.spread = math.Max(f.spread, math.Hypot(r.model.TimeError(), math.Log(r.pace)/2))
 	if f.peak == 0 {
+		f.unseen = true
 		f.peak, f.peakBias = int64(r.peakAt(f.Point, f.plan.Widest)), 1
 		if e, ok := r.model.Peak(f.Condition(), f.plan.Widest); ok {
 			f.peak += int64(e.Upper - e.Value)

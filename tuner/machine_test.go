@@ -37,11 +37,14 @@ type machine struct {
 	host      int64
 	device    string
 	shuffles  bool
-	compile   float64                                 // seconds on top of the first step of a shape; 0 compiles nothing
-	brief     func(trainer.Config) bool               // ends after the first step, as if compiling took the whole budget
-	base      func(bits, batches int) trainer.Eval    // of the untrained base; nil says nothing
-	dies      func(calls int) *trainer.Result         // ends the burst before its first step
-	busy      func(calls int, rng *rand.Rand) float64 // how many times as long a step takes for other programs' sake; nil is 1
+	compile   float64                                  // seconds on top of the first step of a shape; 0 compiles nothing
+	brief     func(trainer.Config) bool                // ends after the first step, as if compiling took the whole budget
+	base      func(bits, batches int) trainer.Eval     // of the untrained base; nil says nothing
+	dies      func(calls int) *trainer.Result          // ends the burst before its first step
+	busy      func(calls int, rng *rand.Rand) float64  // how many times as long a step takes for other programs' sake; nil is 1
+	loss      func(c trainer.Config, step int) float64 // nil is 2
+	traces    func(step int) int                       // nil does not count them
+	slows     float64                                  // each step of a burst takes this share longer than the one before
 
 	ran    map[string]int // job → times
 	onCall func(n int) error
@@ -143,8 +146,16 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 			break
 		}
 		seconds := m.seconds(job.Config, b.Shape) * math.Exp(m.noise*rng.NormFloat64())
+		seconds *= 1 + m.slows*float64(i)
 		if m.busy != nil {
 			seconds *= m.busy(m.calls, rng)
+		}
+		loss, traces := 2.0, trainer.Opt[int]{}
+		if m.loss != nil {
+			loss = m.loss(job.Config, i)
+		}
+		if m.traces != nil {
+			traces = trainer.Some(m.traces(i))
 		}
 		if !seen[b.Shape] {
 			seen[b.Shape] = true
@@ -156,7 +167,7 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 		}
 		active := int64(m.active(job.Config)+grown) + int64(4*b.Shape.Batch*b.Shape.Width)
 		events = append(events, trainer.Event{Step: i + 1, Elapsed: time.Duration(clock * float64(time.Second)),
-			Payload: trainer.Step{Loss: 2, Shape: b.Shape, Tokens: b.Tokens, Seconds: seconds, DataSeconds: seconds / 100,
+			Payload: trainer.Step{Loss: trainer.Float(loss), Traces: traces, Shape: b.Shape, Tokens: b.Tokens, Seconds: seconds, DataSeconds: seconds / 100,
 				Memory: trainer.Memory{Active: trainer.Some(active), Peak: trainer.Some(int64(peak)), Cache: trainer.Some[int64](1 << 20), Footprint: trainer.Some(active + m.host + 1<<20)}}})
 	}
 	result.Elapsed = time.Duration(clock * float64(time.Second))

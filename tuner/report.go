@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/tuner/compare"
 	"github.com/mlxdyno/mlxdyno/tuner/search"
 )
 
@@ -22,6 +23,10 @@ type Report struct {
 	Choices  []Choice         `json:"choices,omitempty"`
 	Expected trainer.Expected `json:"expected"`
 	Start    *Comparison      `json:"start,omitempty"` // the configuration the study began with
+
+	// Baseline holds the result, as A, against the configuration that was in use
+	// before, as B, by measurement.
+	Baseline *compare.Report `json:"baseline,omitempty"`
 
 	Gates      []Gate      `json:"gates,omitempty"`      // of the stability burst
 	Checks     []Check     `json:"checks,omitempty"`     // prediction against measurement
@@ -79,13 +84,13 @@ type Comparison struct {
 
 // Gate is one requirement on the winner and what was seen.
 type Gate struct {
-	Name     string  `json:"name"`
-	Passed   bool    `json:"passed"`
-	Advisory bool    `json:"advisory,omitempty"` // not passing widens the stated error and fails nothing
-	Observed float64 `json:"observed"`
-	Required float64 `json:"required"` // Observed must not exceed it
-	Unit     string  `json:"unit,omitempty"`
-	Text     string  `json:"text"` // the same for a person
+	Name     string               `json:"name"`
+	Passed   bool                 `json:"passed"`
+	Advisory bool                 `json:"advisory,omitempty"` // not passing widens the stated error and fails nothing
+	Observed trainer.Opt[float64] `json:"observed,omitzero"`  // unknown when Text says why
+	Required float64              `json:"required"`           // Observed must not exceed it
+	Unit     string               `json:"unit,omitempty"`
+	Text     string               `json:"text"` // the same for a person
 }
 
 // Check is one prediction and the measurement that tested it.

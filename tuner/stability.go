@@ -4,19 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/mlxdyno/mlxdyno/probe/leak"
 	"github.com/mlxdyno/mlxdyno/trainer"
 )
 
-// Bounds of the gates.
-const (
-	maxDrift  = 0.10 // of step time, last third over middle third
-	maxSpread = 0.25 // (p90 − p10) / median of step time
-	maxSteady = 60   // steps of the stability burst, unless a verdict on leaks needs more
-)
+// maxSteady is how many steps the stability burst has, unless a verdict on leaks
+// needs more.
+const maxSteady = 60
 
 // steadiness is what the stability burst showed.
 type steadiness struct {
@@ -72,63 +68,4 @@ func steadyShape(e *epoch, at func(trainer.Shape) float64, seconds float64) trai
 		}
 	}
 	return trainer.Shape{Batch: best.Batch, Width: best.Width}
-}
-
-// judge fills in the gates.
-func (r *run) judge(f *finalist, s *steadiness, b trainer.Burst) {
-	gate := func(name string, observed, required float64, unit, format string, args ...any) *Gate {
-		r.report.Gates = append(r.report.Gates, Gate{Name: name, Passed: observed <= required, Observed: observed, Required: required, Unit: unit, Text: fmt.Sprintf(format, args...)})
-		return &r.report.Gates[len(r.report.Gates)-1]
-	}
-	r.report.Gates = nil
-	failed := 0.0
-	if !s.survived {
-		failed = 1
-	}
-	gate("survives", failed, 0, "failures", "the stability burst %s after %d steps", b.Result.Outcome, len(b.Summary.Steps))
-	bad := 0
-	var active []int64
-	var seconds []float64
-	for _, step := range b.Summary.Steps {
-		if !step.Loss.Finite() {
-			bad++
-		}
-		if step.Shape.Width == s.shape.Width && len(active) < s.shape.Steps {
-			if a, ok := step.Memory.Active.Get(); ok {
-				active = append(active, a)
-			}
-			seconds = append(seconds, step.Seconds)
-		}
-	}
-	gate("finite loss", float64(bad), 0, "steps", "%d of %d steps had a loss that is no number", bad, len(b.Summary.Steps))
-	peak, jitter := peakOf(b, f.plan.Widest)
-	f.peak, f.jitter = max(f.peak, peak), max(f.jitter, jitter)
-	if p := r.peakAt(f.Point, f.plan.Widest); p > 0 {
-		f.peakBias = float64(f.peak) / p
-	}
-	f.PeakBytes = f.peak
-	for _, step := range b.Summary.Steps {
-		f.cache = max(f.cache, step.Memory.Cache.Or(0))
-	}
-	gate("peak within the limit", float64(f.peak), float64(r.usable()), "B", "%s at the widest batch (%d × %d) of the %s that are usable",
-		trainer.FormatBytes(f.peak), f.plan.Widest.Batch, f.plan.Widest.Width, trainer.FormatBytes(r.usable()))
-
-	s.steps = len(active)
-	s.leak = leak.Exact(active, f.Accumulation)
-	gate("leak", s.leak.BytesAStep, 0, "B/step", "%s", s.leak.Reason)
-	if s.leak.State == leak.Inconclusive {
-		g := &r.report.Gates[len(r.report.Gates)-1]
-		g.Passed, g.Advisory = false, true
-	}
-	if len(seconds) >= 9 {
-		third := len(seconds) / 3
-		early, late := median(seconds[third:2*third]), median(seconds[len(seconds)-third:])
-		f.drift = late/early - 1
-		s.spread = relativeSpread(seconds[1:], median(seconds[1:])) * p10to90
-		gate("drift", math.Max(0, f.drift), maxDrift, "", "step time changed by %+.1f %% from the middle to the last third", 100*f.drift).Advisory = true
-		gate("spread", s.spread, maxSpread, "", "step times spread by %.0f %% (p90 − p10 over median)", 100*s.spread).Advisory = true
-	}
-	if s.leak.State == leak.Leaking {
-		s.seconds = median(seconds)
-	}
 }

@@ -54,6 +54,10 @@ type Study struct {
 	// keeps nothing.
 	Journal string
 
+	// Strain, when not nil, reads how hard memory is to get, every half second while
+	// bursts run.
+	Strain func() Strain
+
 	// Progress, when not nil, is told what happens, in order.
 	Progress func(Stage)
 }
@@ -106,6 +110,12 @@ type impossible struct{ problem, hint string }
 
 func (e *impossible) Error() string { return e.problem }
 
+// lossAt is the loss of a step.
+type lossAt struct {
+	shape trainer.Shape
+	loss  float64
+}
+
 // run is a study under way.
 type run struct {
 	Study
@@ -118,16 +128,17 @@ type run struct {
 	known     predict.Known
 	samples   []predict.Sample
 	model     *predict.Model
-	died      map[predict.Condition]int64 // positions of the smallest step at which a process died
-	lastDeath trainer.Burst               // the last calibration burst whose process died
-	host      int64                       // bytes of the process outside MLX
-	load      float64                     // seconds from start to first step
-	first     float64                     // seconds of the last burst's first step
-	untimed   bool                        // some burst ended well and gave no times
-	pace      float64                     // what the last burst's steps took, over the least that they take
-	measured  []*finalist                 // those that were confirmed, of the space that is searched
-	lacks     []string                    // why the result is not confirmed, beside gates
-	device    string                      // cpu, metal or cuda
+	died      map[predict.Condition]int64    // positions of the smallest step at which a process died
+	lastDeath trainer.Burst                  // the last calibration burst whose process died
+	losses    map[predict.Condition][]lossAt // of calibration's steps, in order
+	host      int64                          // bytes of the process outside MLX
+	load      float64                        // seconds from start to first step
+	first     float64                        // seconds of the last burst's first step
+	untimed   bool                           // some burst ended well and gave no times
+	pace      float64                        // what the last burst's steps took, over the least that they take
+	measured  []*finalist                    // those that were confirmed, of the space that is searched
+	lacks     []string                       // why the result is not confirmed, beside gates
+	device    string                         // cpu, metal or cuda
 	outcome   search.Outcome
 }
 
@@ -161,7 +172,7 @@ func (s Study) prepare() (*run, error) {
 	if s.Keys.Model == "" {
 		s.Keys.Model = s.Facts.Key
 	}
-	r := &run{Study: s, device: s.Device, pace: 1, plans: map[[2]int]*epoch{}, died: map[predict.Condition]int64{}}
+	r := &run{Study: s, device: s.Device, pace: 1, plans: map[[2]int]*epoch{}, died: map[predict.Condition]int64{}, losses: map[predict.Condition][]lossAt{}}
 	r.report = &Report{Schema: Schema, Verdict: Unconfirmed, Limit: s.Limit, Wishes: s.Wishes, Keys: s.Keys, Seed: s.Seed}
 	r.bursts = &bench{study: &r.Study, report: r.report}
 	axes, err := s.axes()

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"strings"
 
 	"github.com/mlxdyno/mlxdyno/trainer"
@@ -118,22 +117,7 @@ func (a *app) settings(cmd *cobra.Command, k *knobFlags) (trainer.Settings, *tra
 		expected = nil
 		a.progress("flags change what %s was tuned for: its promised figures no longer hold", k.file)
 	}
-	// A run may be resumed from another directory, and workers have their own.
-	paths := []*string{&s.Config.Model.Path, &s.Config.Data.Path}
-	if s.Origin("adapter-path") != trainer.FromDefault {
-		paths = append(paths, &s.Config.Output.AdapterPath)
-	}
-	for _, p := range paths {
-		if *p == "" || p == paths[0] && !pathLike(*p) {
-			continue
-		}
-		abs, err := filepath.Abs(*p)
-		if err != nil {
-			return s, nil, fmt.Errorf("find %s: %w", *p, err)
-		}
-		*p = abs
-	}
-	return s, expected, nil
+	return s, expected, absolute(&s)
 }
 
 // refuse says that flags were given which have no effect here.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+	"github.com/mlxdyno/mlxdyno/probe"
 	"github.com/mlxdyno/mlxdyno/probe/budget"
 	"github.com/mlxdyno/mlxdyno/report"
 	"github.com/mlxdyno/mlxdyno/trainer"
@@ -34,7 +36,11 @@ type wishFlags struct {
 	effectiveBatch int
 	output         string
 	fresh          bool
+	baseline       string // a configuration file to hold the result against
 }
+
+// baselineShare is the part of a budget, a third, that is kept for a baseline.
+const baselineShare = 3
 
 // shortestSearch is enough to start the four processes that a search needs.
 const shortestSearch = 5 * time.Second
@@ -97,16 +103,33 @@ which mlx_lm.lora -c takes too, with the reason behind every value.
 A knob that is set by a flag or a file stays as it is. Finished bursts are kept:
 a search that was cut off, or is run again, does not repeat them.
 
+With --compare, two configurations take turns, and it says which is faster by how
+much and how sure that is. Each is a file, or knobs with commas between.
+
 With --what-fits nothing is run: it says at once which lengths and batches fit, here
 or on another machine.`),
 		Example: "  mlxdyno tune --model ./Llama-3.2-1B --data ./my-data\n  mlxdyno tune --model ./Llama-3.2-1B --data ./my-data --max-memory 12GB --prefer quality\n" +
+			"  mlxdyno tune --baseline my-lora.yaml\n" +
+			"  mlxdyno tune --compare mlxdyno.yaml engine=mlx-lm,batch-size=4 --model ./Llama-3.2-1B --data ./my-data\n" +
 			"  mlxdyno tune --what-fits --model ./Llama-3.2-1B --machine 64GB",
-		Args: cobra.NoArgs,
 	}
 	knobs, wishes, fits := addKnobFlags(cmd), addWishFlags(cmd), addFitsFlags(cmd)
-	show := false
+	show, versus, baseline := false, false, ""
+	cmd.Flags().BoolVar(&versus, "compare", false, "hold two configurations against each other, A and B: files, or knobs as in batch-size=4,rank=8")
+	cmd.Flags().StringVar(&baseline, "baseline", "", "hold the result against the configuration in this `FILE`, the one that you use now")
+	_ = cmd.MarkFlagFilename("baseline", "yaml", "yml")
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case versus && len(args) != 2:
+			return usagef("--compare: name two configurations, A and B, not %d", len(args))
+		case !versus && len(args) > 0:
+			return usagef("%s: nothing is expected here; two configurations go with --compare", args[0])
+		}
+		return nil
+	}
 	cmd.Flags().BoolVar(&show, "show", false, "print the last search over this model and data again, and run nothing")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.MarkFlagsMutuallyExclusive("compare", "baseline", "what-fits", "show")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		settings, _, err := a.settings(cmd, knobs)
 		if err != nil {
 			return err
@@ -116,6 +139,17 @@ or on another machine.`),
 			return a.whatFits(cmd.Context(), settings, wishes, fits)
 		case fits.machine != "":
 			return usagef("--machine: a search runs on this machine; it goes with --what-fits")
+		case versus:
+			if err := refuse(cmd, []string{"min-bits", "ranks", "prefer", "effective-batch", "output", "fresh"}, "a search, without --compare"); err != nil {
+				return err
+			}
+			return a.compare(cmd.Context(), settings, wishes, args)
+		}
+		if baseline != "" {
+			if settings, err = onBaseline(settings, baseline); err != nil {
+				return err
+			}
+			wishes.baseline = baseline
 		}
 		s, err := a.open(cmd.Context(), settings)
 		if err != nil {
@@ -151,6 +185,10 @@ func (a *app) tune(ctx context.Context, s *subject, w *wishFlags) (*tuner.Report
 	if err != nil {
 		return nil, err
 	}
+	total := wishes.Budget
+	if w.baseline != "" {
+		wishes.Budget -= total / baselineShare
+	}
 	study, dir, err := s.study(ctx, wishes)
 	if err != nil {
 		return nil, err
@@ -178,6 +216,14 @@ func (a *app) tune(ctx context.Context, s *subject, w *wishFlags) (*tuner.Report
 	r.Changed = changed
 	if r.Verdict == tuner.Impossible {
 		return r, nil
+	}
+	if w.baseline != "" {
+		chosen := s.settings
+		chosen.Config = r.Config
+		left := max(total-time.Duration(r.Seconds*float64(time.Second)), total/baselineShare)
+		if r.Baseline, err = a.against(ctx, chosen, w.baseline, min(left, total/2), wishes.MaxMemory); err != nil {
+			return nil, err
+		}
 	}
 	if err := a.writeConfig(w.output, r); err != nil {
 		return nil, err
@@ -223,8 +269,21 @@ func (s *subject) study(ctx context.Context, wishes tuner.Wishes) (*tuner.Study,
 		Lengths: s.set.Train.Lengths, Prompts: s.set.Train.Prompts, Tokens: s.set.Tokens(),
 		ValidLengths: valid, ValidRows: len(valid), Device: s.env.Backend,
 		Limit: tuner.Limit{Bytes: room.Bytes.Or(0), Source: room.From}, Wishes: wishes, Keys: keys,
-		Seed: s.settings.Config.Seed, Journal: filepath.Join(dir, "journal.jsonl"),
+		Seed: s.settings.Config.Seed, Journal: filepath.Join(dir, "journal.jsonl"), Strain: strainNow,
 	}, dir, nil
+}
+
+// strainNow reads how hard memory is to get.
+func strainNow() tuner.Strain {
+	s := probe.StrainNow()
+	out := tuner.Strain{Unknown: cmp.Or(s.SwapOutBytes.Reason(), s.Level.Reason())}
+	if n, ok := s.SwapOutBytes.Get(); ok {
+		out.SwapOutBytes = trainer.Some(n)
+	}
+	if level, ok := s.Level.Get(); ok {
+		out.Pressure = trainer.Some(map[probe.PressureLevel]int{probe.PressureNormal: 0, probe.PressureWarn: 1, probe.PressureCritical: 2}[level])
+	}
+	return out
 }
 
 // question is what a study answers; an answer holds for the same question only.
