@@ -191,7 +191,7 @@ func TestKills(t *testing.T) {
 					if s.cmd.Process.Kill() == nil {
 						n++
 					}
-					_ = <-s.done // says that it was killed, or that it was over
+					t.Log(<-s.done) // that it was killed, or that it was over
 					now := kept(t, dir)
 					if len(now) < len(finished) || !slices.Equal(now[:len(finished)], finished) {
 						t.Fatalf("bursts %q became %q", finished, now)

@@ -4,7 +4,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/aclements/go-moremath/stats"
 	"golang.org/x/perf/benchmath"
 
 	"github.com/mlxdyno/mlxdyno/trainer"
@@ -48,15 +47,41 @@ func ratioOf(a, b []float64) Ratio {
 	}
 	slices.Sort(logs)
 	out.Value = trainer.Some(math.Exp(median(logs)))
-	u := stats.UDist{N1: len(a), N2: len(b)}
-	k := 0
-	for k < len(logs)/2 && 2*u.CDF(float64(k)) <= 1-confidence {
-		k++
+	k, below := 0, 0.0
+	for u := nullU(len(a), len(b)); k < len(logs)/2; k++ {
+		if below += u[k]; 2*below > 1-confidence {
+			break
+		}
 	}
 	if k > 0 {
 		out.Low, out.High = trainer.Some(math.Exp(logs[k-1])), trainer.Some(math.Exp(logs[len(logs)-k]))
 	}
 	return out
+}
+
+// nullU is the distribution of Mann and Whitney's U for samples of n and m without
+// ties that are of one distribution: the largest of all values is in one of both.
+func nullU(n, m int) []float64 {
+	row := make([][]float64, m+1) // by j, for the i of the loop
+	for i := range n + 1 {
+		for j := range m + 1 {
+			p := make([]float64, i*j+1)
+			if i == 0 || j == 0 {
+				p[0] = 1
+				row[j] = p
+				continue
+			}
+			share := float64(i) / float64(i+j)
+			for u, v := range row[j] { // i-1 and j; the largest is of the first and beats all j
+				p[u+j] += share * v
+			}
+			for u, v := range row[j-1] { // i and j-1
+				p[u] += (1 - share) * v
+			}
+			row[j] = p
+		}
+	}
+	return row[m]
 }
 
 // narrow reports whether an interval tells the ratio to within precise.
