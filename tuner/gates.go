@@ -16,6 +16,7 @@ const (
 	maxSwapped = 64 << 20 // bytes that a system may swap out by the way
 	maxStray   = 0.05     // of a loss from that of the same step, computed otherwise
 	surely     = 2.33     // standard errors of what is said to be so
+	manySteps  = 40       // behind a drift that fails: fewer are gone in a busy moment
 )
 
 // Names of the gates that others ask about.
@@ -161,7 +162,7 @@ func (r *run) judgePace(g gates, f *finalist, s *steadiness, seconds []float64) 
 	// Within a third, a drift is small beside what steps differ by.
 	doubt := surely * 1.25 * math.Sqrt2 * max(relativeSpread(middle, early), relativeSpread(last, late)) / math.Sqrt(float64(third))
 	gate := g.add("drift", math.Max(0, f.drift), maxDrift, "", "step time changed by %+.1f %% from the middle to the last third (± %.1f %%)", 100*f.drift, 100*doubt)
-	gate.Advisory = f.drift-doubt <= maxDrift
+	gate.Advisory = f.drift-doubt <= maxDrift || len(seconds) < manySteps
 	g.add("spread", s.spread, maxSpread, "", "step times spread by %.0f %% (p90 − p10 over median)", 100*s.spread).Advisory = true
 }
 
