@@ -49,7 +49,7 @@ func addPatientFlags(cmd *cobra.Command) *patientFlags {
 	f.BoolVarP(&p.follow, "follow", "f", false, "with --log: go on reading until --for is over or Ctrl-C")
 	f.IntVar(&p.pid, "pid", 0, "watch a running process `N` that is not ours: footprint, threads, CPU, swap, pressure")
 	f.DurationVar(&p.lasts, "for", 0, "how long to watch; unless given: --pid 1m, -- COMMAND 2m or --steps, --log -f until Ctrl-C; 0 is to its end")
-	f.IntVar(&p.steps, "steps", 0, "with -- COMMAND: end it after that many of its steps")
+	f.IntVar(&p.steps, "steps", 0, "with -- COMMAND: end it after that many of its steps, and 16 looks at its memory")
 	f.DurationVar(&p.silence, "silence", 10*time.Minute, "with -- COMMAND: end it when it has printed nothing for that long")
 	f.StringVar(&p.adapter, "adapter", "", "how its lines are read: your_ai, mlx-lm, jsonl, steps or a `FILE`.yaml that describes them (default: found out)")
 	f.StringVar(&p.transcript, "transcript", "", "with -- COMMAND: keep what it prints in `FILE`")
