@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/mlxdyno/mlxdyno/probe/leak"
@@ -26,6 +27,7 @@ type steadiness struct {
 	shape    trainer.Shape
 	spread   float64
 	seconds  float64
+	slowdown float64 // seconds that a step takes longer than the one before, of a process that leaks; 0 when none was seen
 }
 
 // stability runs the winner longer, on one shape, and then at the widest batch.
@@ -101,20 +103,24 @@ func (r *run) judge(f *finalist, s *steadiness, b trainer.Burst) {
 		}
 	}
 	gate("finite loss", float64(bad), 0, "steps", "%d of %d steps had a loss that is no number", bad, len(b.Summary.Steps))
-	peak, jitter := peakOf(b, f.plan.Widest)
-	f.peak, f.jitter = max(f.peak, peak), max(f.jitter, jitter)
+	s.steps = len(active)
+	s.leak = leak.Exact(active, f.Accumulation)
+	if s.leak.State == leak.Leaking {
+		// What has leaked before a step is no part of what the step needs.
+		f.peak, f.jitter = peakOf(without(s.leak.BytesAStep, b), f.plan.Widest)
+	} else {
+		peak, jitter := peakOf(b, f.plan.Widest)
+		f.peak, f.jitter = max(f.peak, peak), max(f.jitter, jitter)
+	}
+	f.PeakBytes = f.peak
 	if p := r.peakAt(f.Point, f.plan.Widest); p > 0 {
 		f.peakBias = float64(f.peak) / p
 	}
-	f.PeakBytes = f.peak
 	for _, step := range b.Summary.Steps {
 		f.cache = max(f.cache, step.Memory.Cache.Or(0))
 	}
 	gate("peak within the limit", float64(f.peak), float64(r.usable()), "B", "%s at the widest batch (%d × %d) of the %s that are usable",
 		trainer.FormatBytes(f.peak), f.plan.Widest.Batch, f.plan.Widest.Width, trainer.FormatBytes(r.usable()))
-
-	s.steps = len(active)
-	s.leak = leak.Exact(active, f.Accumulation)
 	gate("leak", s.leak.BytesAStep, 0, "B/step", "%s", s.leak.Reason)
 	if s.leak.State == leak.Inconclusive {
 		g := &r.report.Gates[len(r.report.Gates)-1]
@@ -130,5 +136,34 @@ func (r *run) judge(f *finalist, s *steadiness, b trainer.Burst) {
 	}
 	if s.leak.State == leak.Leaking {
 		s.seconds = median(seconds)
+		s.slowdown = slowdown(seconds)
 	}
+}
+
+// without is a burst whose process had lost nothing before each step.
+func without(leaked float64, b trainer.Burst) trainer.Burst {
+	b.Summary.Steps = slices.Clone(b.Summary.Steps)
+	for i := range b.Summary.Steps {
+		m := &b.Summary.Steps[i].Memory
+		if p, ok := m.Peak.Get(); ok {
+			m.Peak = trainer.Some(p - int64(leaked*float64(i)))
+		}
+	}
+	return b
+}
+
+// slowdown is by how many seconds steps grow longer, one to the next, from the
+// middle to the last third; 0 unless that is clear of what steps differ by.
+func slowdown(seconds []float64) float64 {
+	third := len(seconds) / 3
+	if third < 3 {
+		return 0
+	}
+	middle, last := seconds[third:2*third], seconds[len(seconds)-third:]
+	early, late := median(middle), median(last)
+	noise := 1.25 * math.Hypot(relativeSpread(middle, early)*early, relativeSpread(last, late)*late) / math.Sqrt(float64(third))
+	if late-early <= 3*noise {
+		return 0
+	}
+	return (late - early) / float64(third+len(seconds)%3) // between the middles of the two
 }
