@@ -107,6 +107,14 @@ bench-real: setup ## the demo's text: useful tokens/s, and the validation loss t
 bench-gpu: setup ## the 8B shape with random weights on a GPU of 80 GB and more, within 8 minutes
 	$(BIN) bench --suite 8b --rounds 1 --warmup 3 --steps 6 --deadline 8m
 
+.PHONY: bench-predict
+bench-predict: setup ## predicted peaks and times of shapes and ranks that took no part in the fit, against bursts; goes on where it was cut off
+	$(BIN) bench --suite predict --deadline 8m
+
+.PHONY: bench-cap
+bench-cap: setup ## 500 steps with what tune finds under caps that the default configuration exceeds
+	$(BIN) bench --suite cap --steps 500
+
 .PHONY: bench-quick
 bench-quick: setup ## doctor --quick, as a process of its own: median below 200 ms
 	$(GO) test -run '^$$' -bench '^BenchmarkDoctorQuick$$' -benchtime 50x ./cmd/mlxdyno

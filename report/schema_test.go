@@ -40,6 +40,8 @@ var documents = map[string]struct {
 	"train":    {run.Schema, "What mlxdyno train --json and mlxdyno report --json print", run.Report{}},
 	"setup":    {SetupSchema, "What mlxdyno setup --json prints", SetupDocument{}},
 	"bench":    {BenchSchema, "What mlxdyno bench --json prints", BenchDocument{}},
+	"cap":      {CapSchema, "What mlxdyno bench --suite cap --json prints", CapDocument{}},
+	"predict":  {PredictSchema, "What mlxdyno bench --suite predict --json prints", PredictDocument{}},
 	"runs":     {RunsSchema, "What mlxdyno runs --json prints", RunsDocument{}},
 	"snapshot": {probe.SnapshotSchema, "A machine's snapshot", probe.Snapshot{}},
 	"chain":    {ChainSchema, "What doctor --tune, doctor --train and train --auto print with --json: a part that was not reached is absent", Chain{}},

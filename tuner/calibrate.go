@@ -46,8 +46,21 @@ func (r *run) config(p Point) trainer.Config {
 }
 
 // usable is the memory that MLX's live buffers may take: the limit without what
-// the process needs outside MLX.
-func (r *run) usable() int64 { return r.Limit.Bytes - r.host }
+// the process needs outside MLX and what MLX keeps of freed buffers.
+func (r *run) usable() int64 { return r.Limit.Bytes - r.host - r.kept() }
+
+// kept is what MLX keeps of freed buffers beside a peak: on a CPU up to the limit
+// that was set, else as much as was seen. What a GPU keeps is chosen within what
+// the peak leaves.
+func (r *run) kept() int64 {
+	switch {
+	case r.device != "cpu":
+		return 0
+	case r.Base.Config.Plan.CacheLimit.IsSet:
+		return r.Base.Config.Plan.CacheLimit.Bytes
+	}
+	return r.cache
+}
 
 func (r *run) estimate(p Point, s trainer.Shape) int64 {
 	return budget.Estimate(r.Facts, r.config(p), s).Peak.Best().Or(0)
@@ -233,18 +246,30 @@ func (r *run) files() predict.Known {
 		weights[bits] = at(bits).Line(budget.Weights).Best().Or(0)
 	}
 	perRank := r.Facts.AdapterParameters(1, layers)
-	perParameter := 16.0 // float32 weight and gradient, Adam's two moments
-	if parameters := perRank * int64(p.Rank); parameters > 0 {
-		b := at(p.Bits)
-		sum := b.Line(budget.Adapters).Best().Or(0) + b.Line(budget.Gradients).Best().Or(0) + b.Line(budget.Optimizer).Best().Or(0)
-		perParameter = float64(sum) / float64(parameters)
-	}
 	return predict.Known{
 		WeightBytes:       func(bits int) int64 { return weights[bits] },
 		AdapterParameters: func(rank int) int64 { return perRank * int64(rank) },
 		Parameters:        r.Facts.Parameters,
-		BytesAParameter:   perParameter,
-		BytesARank:        4 * float64(len(r.Facts.LinearModules(layers))),
+		Stages:            r.stages(),
+	}
+}
+
+// stages are what steps consist of by formula, worked out once for each condition
+// that is asked for.
+func (r *run) stages() func(predict.Condition) budget.Stages {
+	type key struct {
+		predict.Condition
+		device string // the first burst tells
+	}
+	p, done := r.anchor(false), map[key]budget.Stages{}
+	return func(c predict.Condition) budget.Stages {
+		of, ok := done[key{c, r.device}]
+		if !ok {
+			p.Bits, p.Rank, p.Checkpointing = c.Bits, c.Rank, c.Checkpointing
+			of = budget.StagesOf(r.Facts, r.config(p), r.device)
+			done[key{c, r.device}] = of
+		}
+		return of
 	}
 }
 
@@ -322,17 +347,22 @@ func (r *run) observe(b trainer.Burst) {
 	if r.device == "cuda" {
 		return // the process's footprint is host memory, the limit is the card's
 	}
-	var outside []int64
+	// Freed memory may stay with the process, so that what it has outside MLX is
+	// seen while little was ever in use, or on top of the highest peak so far.
+	least, most, peak := int64(math.MaxInt64), int64(0), int64(0)
 	for _, s := range steps {
+		cache := s.Memory.Cache.Or(0)
+		r.cache = max(r.cache, cache)
+		peak = max(peak, s.Memory.Peak.Or(0))
 		f, okF := s.Memory.Footprint.Get()
 		a, okA := s.Memory.Active.Get()
 		if okF && okA {
-			outside = append(outside, max(0, f-a-s.Memory.Cache.Or(0)))
+			least = min(least, max(0, f-a-cache))
+			most = max(most, f-max(peak, a)-cache)
 		}
 	}
-	if len(outside) > 0 {
-		slices.Sort(outside)
-		r.host = max(r.host, outside[len(outside)/2])
+	if least < math.MaxInt64 {
+		r.host = max(r.host, least, most)
 	}
 }
 
@@ -399,13 +429,42 @@ func samplesOf(b trainer.Burst, p Point) []predict.Sample {
 	var out []predict.Sample
 	for _, s := range b.Summary.Shapes {
 		shape := trainer.Shape{Batch: s.Batch, Width: s.Width}
-		sample := predict.Sample{Condition: p.Condition(), Shape: shape, PeakBytes: float64(s.PeakBytes.Or(0))}
+		sample := predict.Sample{Condition: p.Condition(), Shape: shape, PeakBytes: float64(s.PeakBytes.Or(0)), ActiveBytes: activeAt(b, shape), SpreadBytes: spreadAt(b, shape)}
 		if times := timesOf(b, shape); len(times) > 0 {
 			sample.Seconds = slices.Min(times)
 		}
 		out = append(out, sample)
 	}
 	return out
+}
+
+// activeAt is the median of what is there after the steps of one shape; 0 when
+// unknown.
+func activeAt(b trainer.Burst, shape trainer.Shape) float64 {
+	var active []float64
+	for _, s := range b.Summary.Steps {
+		if a, ok := s.Memory.Active.Get(); ok && s.Shape.Batch == shape.Batch && s.Shape.Width == shape.Width {
+			active = append(active, float64(a))
+		}
+	}
+	if len(active) == 0 {
+		return 0
+	}
+	return median(active)
+}
+
+// spreadAt is how far the highest peak at one shape is above the middle one.
+func spreadAt(b trainer.Burst, shape trainer.Shape) float64 {
+	var peaks []float64
+	for _, s := range b.Summary.Steps {
+		if p, ok := s.Memory.Peak.Get(); ok && s.Shape.Batch == shape.Batch && s.Shape.Width == shape.Width {
+			peaks = append(peaks, float64(p))
+		}
+	}
+	if len(peaks) == 0 {
+		return 0
+	}
+	return slices.Max(peaks) - median(peaks)
 }
 
 func describe(p Point) string {

@@ -118,30 +118,37 @@ func (r *run) decideReload(d *decision, f *finalist, s steadiness) int {
 		}
 		return 0
 	}
-	headroom := r.headroom(f)
-	n, _ := leak.StepsToExhaustion(s.leak.BytesAStep, headroom)
+	g := r.growth(f, s)
+	g.steps, g.multiple = c.Steps, f.Accumulation
+	n, ok := g.interval()
+	lost, headroom := trainer.FormatBytes(int64(s.leak.BytesAStep)), trainer.FormatBytes(max(g.headroom, 0))
 	gate := slices.IndexFunc(r.report.Gates, func(g Gate) bool { return g.Name == gateLeak })
-	n -= n % f.Accumulation
 	switch {
-	case n >= c.Steps:
+	case !ok:
+		d.because("reload-interval", "%s a step is lost, and not even one update fits the headroom of %s (%s)", lost, headroom, evidence)
+		return 0
+	case n == 0:
 		r.report.Gates[gate].Passed = true
-		if d.because("reload-interval", "%s a step is lost, and the %d steps of the training fit the headroom of %s (%s)",
-			trainer.FormatBytes(int64(s.leak.BytesAStep)), c.Steps, trainer.FormatBytes(headroom), evidence) {
+		if d.because("reload-interval", "%s a step is lost, and the %d steps of the training fit the headroom of %s (%s)", lost, c.Steps, headroom, evidence) {
 			c.ReloadInterval = 0
 		}
-		return 0
-	case n < f.Accumulation:
-		d.because("reload-interval", "%s a step is lost, and not even one update fits the headroom of %s (%s)",
-			trainer.FormatBytes(int64(s.leak.BytesAStep)), trainer.FormatBytes(max(headroom, 0)), evidence)
 		return 0
 	}
 	r.report.Gates[gate].Passed = true
 	r.report.Gates[gate].Text += fmt.Sprintf("; a new process every %d steps bounds it", n)
-	if d.because("reload-interval", "headroom %s / %s a step; a reload of %.1f s costs %.1f %% (%s)",
-		trainer.FormatBytes(headroom), trainer.FormatBytes(int64(s.leak.BytesAStep)), r.load, 100*r.load/(float64(n)*s.seconds+r.load), evidence) {
+	why := fmt.Sprintf("headroom %s / %s a step; a reload of %.1f s costs %.1f %%", headroom, lost, g.reload, 100*g.reload/(float64(n)*s.seconds+g.reload))
+	if g.slowdown > 0 {
+		why += fmt.Sprintf("; every step takes %.2g ms longer than the one before", 1000*g.slowdown)
+	}
+	if d.because("reload-interval", "%s (%s)", why, evidence) {
 		c.ReloadInterval = n
 	}
 	return n
+}
+
+// growth is what the stability burst says of a process that leaks.
+func (r *run) growth(f *finalist, s steadiness) growth {
+	return growth{bytesAStep: s.leak.BytesAStep, headroom: r.headroom(f), slowdown: s.slowdown, reload: r.load + f.trace}
 }
 
 // decideLimits sets MLX's limits. The memory limit is a guideline above which
@@ -173,7 +180,7 @@ func (r *run) decideLimits(d *decision, f *finalist, s steadiness, reload int) {
 		want += growth
 		why += fmt.Sprintf(", growth %s between reloads", trainer.FormatBytes(growth))
 	}
-	if usable := r.usable(); want > usable {
+	if usable := r.usable() + r.kept(); want > usable {
 		want = usable
 		why += fmt.Sprintf("; bounded by the %s that are usable", trainer.FormatBytes(usable))
 	}

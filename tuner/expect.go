@@ -39,6 +39,11 @@ func (r *run) expect(d *decision, f *finalist, s steadiness, step float64) train
 	if f.Accumulation > 1 { // such steps differ: 138.8 and 142.3 MB were seen at one shape
 		stated = accumulated
 	}
+	if f.inOrder && ahead.widest != f.plan.Widest.Width { // which was not run: what was, and the model, say so
+		if p, ok := r.model.Peak(f.Condition(), trainer.Shape{Batch: f.Batch, Width: ahead.widest}); ok {
+			stated = max(stated, 2*p.Error/p.Value)
+		}
+	}
 	e.PeakError = max(stated, 2*float64(f.jitter)/median) + max(high/median-1, 1-low/median)
 
 	traced := f.trace * f.plan.shapesSeen(steps)

@@ -63,14 +63,15 @@ func (r *run) judge(f *finalist, s *steadiness, b trainer.Burst) {
 		}
 	}
 	g.add("finite loss", float64(bad), 0, "steps", "%d of %d steps had a loss that is no number", bad, len(b.Summary.Steps))
+	s.steps, s.leak = len(active), leak.Exact(active, f.Accumulation)
 	r.judgeLoss(g, f)
-	r.judgePeak(g, f, b)
-	r.judgeLeak(g, f, s, active)
+	r.judgePeak(g, f, s, b)
+	r.judgeLeak(g, f, s)
 	r.judgePace(g, f, s, seconds)
 	judgeTraces(g, s, b)
 	judgeStrain(g, r.bursts.strain)
 	if s.leak.State == leak.Leaking {
-		s.seconds = median(seconds)
+		s.seconds, s.slowdown = median(seconds), slowdown(seconds)
 	}
 }
 
@@ -100,14 +101,22 @@ func (r *run) judgeLoss(g gates, f *finalist) {
 	}
 }
 
-// judgePeak takes what the burst showed at the widest batch.
-func (r *run) judgePeak(g gates, f *finalist, b trainer.Burst) {
+// judgePeak takes what the burst showed at the widest batch. What has leaked before
+// a step is no part of what the step needs.
+func (r *run) judgePeak(g gates, f *finalist, s *steadiness, b trainer.Burst) {
+	leaks := s.leak.State == leak.Leaking
+	if leaks {
+		b = without(s.leak.BytesAStep, b)
+	}
 	peak, jitter := peakOf(b, f.plan.Widest)
 	if f.unseen && peak > 0 {
 		f.peak, f.jitter, f.unseen = 0, 0, false
 		if f.covered > 0 { // its speed was measured, so that nothing is lacking now
 			r.lacks = slices.DeleteFunc(r.lacks, func(s string) bool { return s == f.lacks })
 		}
+	}
+	if leaks && peak > 0 { // the confirmation's had leaked, too
+		f.peak, f.jitter = 0, 0
 	}
 	f.peak, f.jitter = max(f.peak, peak), max(f.jitter, jitter)
 	if p := r.peakAt(f.Point, f.plan.Widest); p > 0 {
@@ -125,9 +134,7 @@ func (r *run) judgePeak(g gates, f *finalist, b trainer.Burst) {
 func (r *run) headroom(f *finalist) int64 { return max(r.usable()-f.peak-3*f.jitter, 0) }
 
 // judgeLeak asks whether what is lost over the planned steps matters.
-func (r *run) judgeLeak(g gates, f *finalist, s *steadiness, active []int64) {
-	s.steps = len(active)
-	s.leak = leak.Exact(active, f.Accumulation)
+func (r *run) judgeLeak(g gates, f *finalist, s *steadiness) {
 	steps, headroom := r.plannedSteps(f), r.headroom(f)
 	if s.leak.State == leak.Inconclusive {
 		g.unknown(gateLeak, float64(headroom), "B", "%s", s.leak.Reason)

@@ -26,7 +26,7 @@ type machine struct {
 	kappa     float64 // bytes an adapter parameter
 	alpha     [2]float64
 	mu        [2]float64
-	floor     float64 // bytes a position of a stage that rises without attention: the peak is a maximum
+	floor     float64 // bytes a position of a stage that rises without attention, for 512 positions at most: the peak is a maximum
 	t0        float64
 	beta      float64
 	gamma     float64
@@ -76,7 +76,7 @@ func (m *machine) peak(c trainer.Config, s trainer.Shape) float64 {
 		gc = 1
 	}
 	w := predict.WorkOf(s)
-	stage := math.Max(w.Positions*m.alpha[gc]+w.Squares*m.mu[gc], w.Positions*m.floor)
+	stage := math.Max(w.Positions*m.alpha[gc]+w.Squares*m.mu[gc], math.Min(w.Positions, 512)*m.floor)
 	extra := 0.0
 	if c.Plan.Accumulation > 1 {
 		extra = 4*m.adapters(c.Quality.Rank) + 0.03*stage

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/mlxdyno/mlxdyno/probe/leak"
@@ -22,6 +24,7 @@ type steadiness struct {
 	shape    trainer.Shape
 	spread   float64
 	seconds  float64
+	slowdown float64 // seconds that a step takes longer than the one before, of a process that leaks; 0 when none was seen
 }
 
 // stability runs the winner longer, on one shape, and then at the widest batch.
@@ -68,4 +71,32 @@ func steadyShape(e *epoch, at func(trainer.Shape) float64, seconds float64) trai
 		}
 	}
 	return trainer.Shape{Batch: best.Batch, Width: best.Width}
+}
+
+// without is a burst whose process had lost nothing before each step.
+func without(leaked float64, b trainer.Burst) trainer.Burst {
+	b.Summary.Steps = slices.Clone(b.Summary.Steps)
+	for i := range b.Summary.Steps {
+		m := &b.Summary.Steps[i].Memory
+		if p, ok := m.Peak.Get(); ok {
+			m.Peak = trainer.Some(p - int64(leaked*float64(i)))
+		}
+	}
+	return b
+}
+
+// slowdown is by how many seconds steps grow longer, one to the next, from the
+// middle to the last third; 0 unless that is clear of what steps differ by.
+func slowdown(seconds []float64) float64 {
+	third := len(seconds) / 3
+	if third < 3 {
+		return 0
+	}
+	middle, last := seconds[third:2*third], seconds[len(seconds)-third:]
+	early, late := median(middle), median(last)
+	noise := 1.25 * math.Hypot(relativeSpread(middle, early)*early, relativeSpread(last, late)*late) / math.Sqrt(float64(third))
+	if late-early <= 3*noise {
+		return 0
+	}
+	return (late - early) / float64(third+len(seconds)%3) // between the middles of the two
 }

@@ -132,6 +132,7 @@ type run struct {
 	lastDeath trainer.Burst                  // the last calibration burst whose process died
 	losses    map[predict.Condition][]lossAt // of calibration's steps, in order
 	host      int64                          // bytes of the process outside MLX
+	cache     int64                          // most that MLX kept of freed buffers
 	load      float64                        // seconds from start to first step
 	first     float64                        // seconds of the last burst's first step
 	untimed   bool                           // some burst ended well and gave no times

@@ -31,6 +31,7 @@ type benchOptions struct {
 	sets     []string
 	bench.Options
 	steps    int
+	caps     []int
 	deadline time.Duration
 }
 
@@ -45,7 +46,10 @@ func (a *app) benchCommand() *cobra.Command {
 Makes a model with random weights and trains it with each engine in turns, every
 time in a process of its own, on batches of one exact shape. Reports tokens per
 second, peak memory and the last loss, with the ratio to the last engine and its
-interval. A suite is a list of cases: ` + strings.Join(slices.Sorted(maps.Keys(benchSuites)), ", ") + `.`),
+interval. A suite is a list of cases: ` + strings.Join(slices.Sorted(maps.Keys(benchSuites)), ", ") + `.
+The suite predict holds what tune predicts against bursts of shapes and ranks that
+took no part in the fit; cut off by --deadline, the same command goes on. The suite
+cap tunes under caps that the default configuration exceeds, and trains --steps.`),
 		Example: "  mlxdyno bench\n  mlxdyno bench --bits 4 --batch-size 1 --length 512 --rank 64\n" +
 			"  mlxdyno bench --suite 8b --deadline 8m --variant step-by=whole",
 		Hidden: true,
@@ -74,6 +78,7 @@ interval. A suite is a list of cases: ` + strings.Join(slices.Sorted(maps.Keys(b
 	f.StringSliceVar(&o.engines, "engines", []string{trainer.EngineNative, trainer.EngineMLXLM}, "those to compare; ratios are to the last")
 	f.StringArrayVar(&o.variants, "variant", nil, "our own engine once more, with other knobs: `KNOB=VALUE[,KNOB=VALUE]`; may be repeated")
 	f.StringArrayVar(&o.sets, "set", nil, "set a knob for all, as `KNOB=VALUE`; may be repeated")
+	f.IntSliceVar(&o.caps, "caps", []int{90, 75}, "of the suite cap: per cent of what the default configuration needs")
 	f.DurationVar(&o.deadline, "deadline", 0, "end after this long with the cases that are done; 0 is never")
 	return cmd
 }
@@ -87,8 +92,8 @@ func (a *app) bench(ctx context.Context, o benchOptions) error {
 			c.shape.Bits = bits
 			cases = append(cases, c)
 		}
-	case !ok:
-		return usagef("--suite %s: it is none of %s", o.suite, strings.Join(slices.Sorted(maps.Keys(benchSuites)), ", "))
+	case !ok && o.suite != predictSuite && o.suite != capSuite:
+		return usagef("--suite %s: it is none of %s, %s, %s", o.suite, predictSuite, capSuite, strings.Join(slices.Sorted(maps.Keys(benchSuites)), ", "))
 	}
 	home, err := install.Home()
 	if err != nil {
@@ -103,6 +108,12 @@ func (a *app) bench(ctx context.Context, o benchOptions) error {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, o.deadline)
 		defer cancel()
+	}
+	switch o.suite {
+	case predictSuite:
+		return a.benchPredict(ctx, env, o)
+	case capSuite:
+		return a.benchCap(ctx, env, o)
 	}
 	if o.real {
 		cases = nil

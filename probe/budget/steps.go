@@ -33,10 +33,6 @@ func (p Steps) Peak(s trainer.Shape) int64 {
 	return int64(p.resident + max(kept+p.lossAt(s), kept+p.back.at(s), p.update))
 }
 
-// Unpacked is how much of the memory is dense matrices that are made of a quantized
-// base for a moment, in bytes.
-func (p Steps) Unpacked() int64 { return int64(max(p.back.fixed, p.loss.fixed+p.single)) }
-
 func (p Steps) lossAt(s trainer.Shape) float64 {
 	positions := float64(s.Positions())
 	if p.rows > 0 && positions > p.rows {

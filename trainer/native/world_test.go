@@ -27,6 +27,8 @@ func TestMain(m *testing.M) {
 	case "":
 	case leakingWorker:
 		os.Exit((&process{afterStep: keepGradient}).work(os.Stdin, os.NewFile(eventsFD, "events")))
+	case growingWorker:
+		os.Exit((&process{afterStep: keepBytes}).work(os.Stdin, os.NewFile(eventsFD, "events")))
 	default:
 		os.Exit(Work())
 	}

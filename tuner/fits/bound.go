@@ -61,22 +61,29 @@ func (q Question) known() predict.Known {
 	for _, s := range q.Samples {
 		bits = append(bits, s.Bits)
 	}
-	perParameter := 16.0 // float32 weight and gradient, Adam's two moments
 	perRank := q.Facts.AdapterParameters(1, layers)
 	for _, b := range bits {
 		at := budget.Estimate(q.Facts, q.config(predict.Condition{Bits: b, Rank: 1}), trainer.Shape{Batch: 1, Width: 2})
 		weights[b] = at.Line(budget.Weights).Best().Or(0)
-		sum := at.Line(budget.Adapters).Best().Or(0) + at.Line(budget.Gradients).Best().Or(0) + at.Line(budget.Optimizer).Best().Or(0)
-		if perRank > 0 {
-			perParameter = float64(sum) / float64(perRank)
-		}
 	}
 	return predict.Known{
 		WeightBytes:       func(bits int) int64 { return weights[bits] },
 		AdapterParameters: func(rank int) int64 { return perRank * int64(rank) },
 		Parameters:        q.Facts.Parameters,
-		BytesAParameter:   perParameter,
-		BytesARank:        4 * float64(len(q.Facts.LinearModules(layers))),
+		Stages:            q.stages(),
+	}
+}
+
+// stages are what steps consist of by formula, worked out once for each condition.
+func (q Question) stages() func(predict.Condition) budget.Stages {
+	done := map[predict.Condition]budget.Stages{}
+	return func(c predict.Condition) budget.Stages {
+		of, ok := done[c]
+		if !ok {
+			of = budget.StagesOf(q.Facts, q.config(c), q.Device)
+			done[c] = of
+		}
+		return of
 	}
 }
 
@@ -112,12 +119,8 @@ func (o *oracle) ranked(c predict.Condition, s trainer.Shape) Peak {
 
 func (o *oracle) alone(c predict.Condition, s trainer.Shape) Peak {
 	if o.measured(c) {
-		if e, ok := o.model.Peak(c, s); ok {
-			unpacked := 0.0
-			if !slices.ContainsFunc(o.q.Samples, func(s Sample) bool { return s.Bits == c.Bits }) {
-				unpacked = float64(o.steps[c].Unpacked()) // which the other bits' steps did not show
-			}
-			return Peak{e.Value + unpacked, e.Upper + unpacked}
+		if e, ok := o.model.PeakUpTo(c, s); ok {
+			return Peak{e.Value, e.Upper}
 		}
 	}
 	bytes := float64(o.steps[c].Peak(s))

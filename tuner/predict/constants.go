@@ -4,6 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"github.com/mlxdyno/mlxdyno/probe/budget"
+	"github.com/mlxdyno/mlxdyno/trainer"
 )
 
 // Constant is one number of the model, for people.
@@ -17,25 +20,25 @@ type Constant struct {
 
 // Constants lists what the model consists of, condition by condition.
 func (m *Model) Constants() []Constant {
-	conditions := make([]Condition, 0, len(m.peaks))
-	for c := range m.peaks {
+	conditions := make([]Condition, 0, len(m.times))
+	for c := range m.times {
 		conditions = append(conditions, c)
 	}
 	slices.SortFunc(conditions, func(a, b Condition) int {
 		return cmp.Or(cmp.Compare(a.Bits, b.Bits), cmp.Compare(a.Rank, b.Rank), boolInt(a.Checkpointing)-boolInt(b.Checkpointing))
 	})
-	out := []Constant{{"κ", m.known.BytesAParameter, "B/parameter", "weight, gradient and optimizer state of one adapter parameter", false}}
+	var out []Constant
+	var bits []int
+	for _, c := range conditions {
+		if !slices.Contains(bits, c.Bits) {
+			bits = append(bits, c.Bits)
+			out = append(out, m.memory(Condition{c.Bits, m.anchor.Rank, false})...)
+		}
+	}
 	for _, c := range conditions {
 		at := fmt.Sprintf("[bits %s, rank %d, checkpointing %s]", bitsName(c.Bits), c.Rank, onOff(c.Checkpointing))
-		w, p := float64(m.known.WeightBytes(c.Bits)), float64(m.known.AdapterParameters(c.Rank))
-		peak, seconds := m.peaks[c], m.times[c]
+		seconds := m.times[c]
 		out = append(out,
-			Constant{"W " + at, w, "B", "base weights as loaded", false},
-			Constant{"P " + at, p, "parameters", "of the adapters", false},
-			Constant{"c0 " + at, peak.x[0] - w - m.known.BytesAParameter*p, "B", "what is left of the memory that does not grow with the batch", true},
-			Constant{"α " + at, peak.x[1], "B/position", "activations of all blocks and logits", true},
-			Constant{"μ " + at, peak.x[2], "B/position²", "attention scores", true},
-			Constant{"σ memory " + at, peak.relErr, "1", fmt.Sprintf("relative residual of %d shapes", peak.points), true},
 			Constant{"t0 " + at, seconds.x[0], "s", "a step of no positions", true},
 			Constant{"β " + at, seconds.x[1], "s/position", "linear layers and loss", true},
 			Constant{"γ " + at, seconds.x[2], "s/position²", "attention", true},
@@ -51,6 +54,55 @@ func (m *Model) Constants() []Constant {
 		}
 	}
 	return out
+}
+
+// parts say what the parts of a step's memory are, and per what they are counted.
+var parts = [budget.Parts]struct{ name, unit, doc string }{
+	budget.PartKept:         {"kept", "B/position", "kept by all blocks for the backward pass"},
+	budget.PartKeptScores:   {"kept scores", "B/position²", "of attention, kept by all blocks"},
+	budget.PartBlock:        {"block", "B/position", "arrays of the one block whose backward pass it is"},
+	budget.PartBlockScores:  {"block scores", "B/position²", "of attention, computed at once"},
+	budget.PartAgain:        {"again", "B/position", "a block that is computed again"},
+	budget.PartAgainScores:  {"again scores", "B/position²", "of attention, computed again"},
+	budget.PartDense:        {"dense", "B", "a block's matrices made of quantized ones"},
+	budget.PartHead:         {"dense head", "B", "the head's matrix made of a quantized one"},
+	budget.PartLoss:         {"loss", "B/position", "scores of the vocabulary, of positions scored at once"},
+	budget.PartStates:       {"states", "B/position", "last hidden states and their gradients"},
+	budget.PartUpdate:       {"update", "B/parameter", "gradient, new weight and new optimizer state of an adapter parameter"},
+	budget.PartGradients:    {"gradients", "B/parameter", "of adapters, that are there before the update"},
+	budget.PartRest:         {"rest", "B", "what no formula knows of and does not grow"},
+	budget.PartRestPosition: {"rest of positions", "B/position", "what no formula knows of"},
+	budget.PartRestSquare:   {"rest of scores", "B/position²", "what no formula knows of"},
+}
+
+// memory lists what the peak at one width of weights consists of, as far as a
+// formula or a sample speaks of it.
+func (m *Model) memory(c Condition) []Constant {
+	f := m.peaks[c.Bits]
+	at := fmt.Sprintf(" [bits %s, rank %d]", bitsName(c.Bits), c.Rank)
+	parameters := float64(m.known.AdapterParameters(c.Rank))
+	all := m.known.Stages(c)
+	out := []Constant{
+		{"W" + at, float64(m.known.WeightBytes(c.Bits)), "B", "base weights as loaded", false},
+		{"P" + at, parameters, "parameters", "of the adapters", false},
+		{"between steps" + at, all.Resident + f.extra, "B", "weights, adapters, optimizer state, and what was measured beside them", true},
+	}
+	const length = 32.0
+	per := map[string]float64{"B": 1, "B/position": length, "B/position²": length * length, "B/parameter": parameters}
+	for p, part := range parts {
+		bytes := 0.0
+		for _, gc := range []bool{false, true} {
+			c.Checkpointing = gc
+			stages := m.known.Stages(c).At(trainer.Shape{Batch: 1, Width: 1 + length})
+			for i := len(stages) - 1; i >= 0 && bytes == 0; i-- {
+				bytes = stages[i].Parts[p]
+			}
+		}
+		if v := f.factors[p] * bytes / per[part.unit]; v > 0 {
+			out = append(out, Constant{part.name + at, v, part.unit, fmt.Sprintf("%s: %.2f times its formula", part.doc, f.factors[p]), true})
+		}
+	}
+	return append(out, Constant{"σ memory" + at, f.sigma, "1", fmt.Sprintf("relative residual of %d shapes", f.points), true})
 }
 
 func boolInt(b bool) int {

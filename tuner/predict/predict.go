@@ -2,41 +2,53 @@
 // measured: memory and time as functions of the batch's shape, of the bits of
 // the base, of the rank and of checkpointing.
 //
+// A peak is the maximum of stages: the loss, a block's backward pass, the update
+// and, with a quantized head, its unpacking. What each consists of is known by
+// formula (budget.Stages): what blocks keep, attention scores, scores of the
+// vocabulary and so on, in bytes that follow from the model's files, the shape, the
+// rank and checkpointing. The formulas are near; each part has one factor, which is
+// not negative and is fitted to the peaks that were measured at one width of
+// weights, with and without checkpointing and at all ranks together:
+//
+//	peak = between steps + max over stages of Σ factor · formula
+//
+// Factors that no sample tells stay near what the formulas are off by together, and
+// how little is known of them goes into the error. What is there between steps is
+// measured. A condition that was not measured has formulas of its own and shares
+// the factors.
+//
 // With b rows of width s+1, so that s positions of each are predicted,
 //
-//	memory  = c0 + W(bits) + κ·P(rank) + b·s·α + b·s²·μ
 //	seconds = t0 + b·s·β + b·s²·γ
 //
-// with constants of their own for each condition that was measured: bits, rank
-// and checkpointing. They are not negative, and they are fitted to relative
-// errors, so that small shapes count as much as large ones. α holds the
-// activations of all blocks and the logits (λ·V a position): for one model the
-// vocabulary is constant and the two cannot be told apart. The ratio m of the
-// seconds with and without checkpointing follows from the two fits.
-//
-// A condition that was not measured is reached from one that was, by steps in
-// which one thing changes at a time: measured where the other bits or the other
-// rank were measured without checkpointing, else computed. For memory the
-// computed step is W, from the model's files, κ·P, and the low-rank activations
-// that are kept; for time it is the ratio of floating-point operations,
+// with constants of their own for each condition that was measured, not negative,
+// and fitted to relative errors, so that small shapes count as much as large ones.
+// A condition that was not measured is reached from one that was, by steps in which
+// one thing changes at a time: measured where the other bits or the other rank were
+// measured without checkpointing, else by the ratio of floating-point operations,
 // 4·parameters + 6·P a position.
 //
-// Note: one joint fit with factors for rank and checkpointing was tried and is
-// worse, because the factors differ between short and long rows.
+// Note: peaks were once fitted like seconds, as c0 + b·s·α + b·s²·μ for each
+// condition. Where the loss is computed in parts, or scores of attention are bounded,
+// that was off by up to 20 %, and for another rank or an untold range of shapes by more.
+//
+// Note: a fit in which the arrays of a block's MLP and of its attention are stages of
+// their own was tried and is worse: which of them MLX frees in time is a race.
 package predict
 
 import (
 	"math"
 	"slices"
 
+	"github.com/mlxdyno/mlxdyno/probe/budget"
 	"github.com/mlxdyno/mlxdyno/trainer"
 )
 
 // Condition is what a worker process is loaded with.
 type Condition struct {
-	Bits          int // quantization at load; 0 is as stored
-	Rank          int
-	Checkpointing bool
+	Bits          int  `json:"bits"` // quantization at load; 0 is as stored
+	Rank          int  `json:"rank"`
+	Checkpointing bool `json:"checkpointing"`
 }
 
 // Sample is one measured shape.
@@ -44,7 +56,14 @@ type Sample struct {
 	Condition
 	Shape     trainer.Shape
 	PeakBytes float64 // 0 when unknown
-	Seconds   float64 // of a step; 0 when unknown
+
+	// SpreadBytes is how far the highest of several peaks is above their middle.
+	SpreadBytes float64
+
+	// ActiveBytes are there between steps; 0 when unknown. Weights, adapters and
+	// optimizer state are known from files, and what there is beside them from this.
+	ActiveBytes float64
+	Seconds     float64 // of a step; 0 when unknown
 }
 
 // Known is what is not fitted.
@@ -52,8 +71,9 @@ type Known struct {
 	WeightBytes       func(bits int) int64 // W, of the base as loaded
 	AdapterParameters func(rank int) int64 // P
 	Parameters        int64                // of the base
-	BytesAParameter   float64              // κ: weight, gradient and optimizer state of one adapter parameter
-	BytesARank        float64              // low-rank activations of one position for each unit of rank
+
+	// Stages are what a step's memory consists of, by formula.
+	Stages func(Condition) budget.Stages
 }
 
 // Work adds up shapes: what the functions are linear in.
@@ -88,10 +108,10 @@ func (w Work) dot(x []float64) float64 {
 
 // Estimate is a prediction.
 type Estimate struct {
-	Value        float64
-	Error        float64 // one standard error
-	Upper        float64 // not exceeded with 99 % confidence
-	Extrapolated bool    // beyond what was measured: a condition or a larger shape
+	Value        float64 `json:"value"`
+	Error        float64 `json:"error"`        // one standard error
+	Upper        float64 `json:"upper"`        // not exceeded with 99 % confidence
+	Extrapolated bool    `json:"extrapolated"` // beyond what was measured: a condition or a larger shape
 }
 
 // fit is one fitted function.
@@ -103,25 +123,22 @@ type fit struct {
 	points  int
 }
 
-// Floors of the relative standard deviations. MLX's peaks repeat to a fraction
-// of a percent; step times on an idle machine to a few.
+// Relative standard deviations of step times.
 const (
-	peakFloor = 0.005
-	timeFloor = 0.02
+	timeFloor = 0.02 // at least, on an idle machine
 	guess     = 0.10 // with as many coefficients as observations
 )
 
-// newFit fits what of says of the samples. Fewer than three shapes cannot tell
-// three constants apart, and all of it would go into the one that does not grow
-// with the batch; then that one is what is known of it, and the rest grows.
-func newFit(samples []Sample, of func(Sample) float64, floor, known float64) (fit, bool) {
+// newFit fits the seconds of samples. Fewer than three shapes cannot tell three
+// constants apart, and all of it would go into the one that does not grow with the
+// batch; then all of it grows.
+func newFit(samples []Sample) (fit, bool) {
 	var a [][]float64
 	var y []float64
 	var f fit
 	shapes := map[Work]bool{}
-	lowest := math.Inf(1)
 	for _, s := range samples {
-		v := of(s)
+		v := s.Seconds
 		if !(v > 0) {
 			continue
 		}
@@ -133,15 +150,13 @@ func newFit(samples []Sample, of func(Sample) float64, floor, known float64) (fi
 		a, y = append(a, row), append(y, 1)
 		f.largest = max(f.largest, w.Positions)
 		shapes[w] = true
-		lowest = min(lowest, v)
 	}
 	if n := len(shapes); n > 0 && n < 3 {
-		known = min(known, 0.95*lowest)
 		slope := 0.0
 		for i := range a {
-			slope = max(slope, (y[i]-known*a[i][0])/a[i][1])
+			slope = max(slope, y[i]/a[i][1])
 		}
-		f.x, f.points, f.relErr = []float64{known, slope, 0}, len(y), guess
+		f.x, f.points, f.relErr = []float64{0, slope, 0}, len(y), guess
 		return f, true
 	}
 	x, ok := nnls(a, y)
@@ -157,7 +172,7 @@ func newFit(samples []Sample, of func(Sample) float64, floor, known float64) (fi
 	f.x, f.points, f.freedom = x, len(y), len(y)-used
 	f.relErr = guess
 	if f.freedom > 0 {
-		f.relErr = max(floor, math.Sqrt(residual(a, y, x)/float64(f.freedom)))
+		f.relErr = max(timeFloor, math.Sqrt(residual(a, y, x)/float64(f.freedom)))
 	}
 	return f, true
 }
@@ -193,7 +208,8 @@ func student99(freedom int) float64 {
 // Model predicts. It is made by Fit and does not change.
 type Model struct {
 	known  Known
-	peaks  map[Condition]fit
+	peaks  map[int]*peakFit      // by bits
+	widest map[Condition]float64 // positions of the largest shape whose peak was measured
 	times  map[Condition]fit
 	anchor Condition // the first condition that was measured; others are reached from it
 }
@@ -202,27 +218,38 @@ type Model struct {
 // and rank that the study is about. It returns false when not even the anchor
 // can be fitted.
 func Fit(samples []Sample, known Known) (*Model, bool) {
-	m := &Model{known: known, peaks: map[Condition]fit{}, times: map[Condition]fit{}}
-	by := map[Condition][]Sample{}
+	m := &Model{known: known, peaks: map[int]*peakFit{}, widest: map[Condition]float64{}, times: map[Condition]fit{}}
+	by, bits := map[Condition][]Sample{}, map[int][]Sample{}
 	var order []Condition
 	for _, s := range samples {
 		if !slices.Contains(order, s.Condition) {
 			order = append(order, s.Condition)
 		}
 		by[s.Condition] = append(by[s.Condition], s)
+		bits[s.Bits] = append(bits[s.Bits], s)
 	}
 	for _, c := range order {
-		peak, okPeak := newFit(by[c], func(s Sample) float64 { return s.PeakBytes }, peakFloor, m.constant(c))
-		seconds, okTime := newFit(by[c], func(s Sample) float64 { return s.Seconds }, timeFloor, 0)
-		if !okPeak || !okTime {
+		seconds, ok := newFit(by[c])
+		widest := 0.0
+		for _, s := range by[c] {
+			if s.PeakBytes > 0 {
+				widest = math.Max(widest, WorkOf(s.Shape).Positions)
+			}
+		}
+		if !ok || widest == 0 {
 			continue
 		}
-		if len(m.peaks) == 0 {
+		if len(m.times) == 0 {
 			m.anchor = c
 		}
-		m.peaks[c], m.times[c] = peak, seconds
+		m.times[c], m.widest[c] = seconds, widest
 	}
-	return m, len(m.peaks) > 0
+	for b, s := range bits {
+		if f, ok := newPeakFit(s, known); ok {
+			m.peaks[b] = f
+		}
+	}
+	return m, len(m.times) > 0
 }
 
 // Knows reports whether anything can be said about c: some condition with its
@@ -234,7 +261,7 @@ func (m *Model) Knows(c Condition) bool {
 
 // Measured reports whether samples of exactly c took part.
 func (m *Model) Measured(c Condition) bool {
-	_, ok := m.peaks[c]
+	_, ok := m.times[c]
 	return ok
 }
 
@@ -249,38 +276,31 @@ func (m *Model) start(c Condition) (Condition, bool) {
 
 // Peak predicts the peak of a step of shape s, in bytes.
 func (m *Model) Peak(c Condition, s trainer.Shape) (Estimate, bool) {
+	return m.peak(c, s, false)
+}
+
+// PeakUpTo predicts the highest peak of steps that are not larger than s. It
+// never falls when s grows.
+func (m *Model) PeakUpTo(c Condition, s trainer.Shape) (Estimate, bool) {
+	return m.peak(c, s, true)
+}
+
+func (m *Model) peak(c Condition, s trainer.Shape, upTo bool) (Estimate, bool) {
 	from, ok := m.start(c)
 	if !ok {
 		return Estimate{}, false
 	}
-	w := WorkOf(s)
-	e := m.peaks[from].at(w, w.Positions)
-	if from != c {
-		x := slices.Clone(m.peaks[from].x)
-		e.Value = 0
-		for _, next := range path(from, c) {
-			a, b := plain(from), plain(next)
-			if fa, fb := m.peaks[a], m.peaks[b]; fa.x != nil && fb.x != nil {
-				for j := range x {
-					x[j] += fb.x[j] - fa.x[j]
-				}
-			} else {
-				step := m.constant(next) - m.constant(from)
-				if !c.Checkpointing {
-					step += m.known.BytesARank * float64(next.Rank-from.Rank) * w.Positions
-				}
-				e.Value += step
-				e.Error = math.Hypot(e.Error, 0.05*math.Abs(step))
-			}
-			from = next
-		}
-		for j := range x { // a larger shape takes no less, whatever the noise of three fits adds up to
-			x[j] = max(x[j], 0)
-		}
-		e.Value = max(e.Value+w.dot(x), m.constant(c))
-		e.Extrapolated = true
-		e.Upper = e.Value + student99(m.peaks[m.anchor].freedom)*e.Error
+	f := m.peaks[c.Bits]
+	if f == nil {
+		f = m.peaks[m.anchor.Bits]
 	}
+	all := m.known.Stages(c)
+	at := all.At(s)
+	if upTo {
+		at = all.AtMost(s)
+	}
+	e := f.at(all, at, student99(f.freedom), upTo)
+	e.Extrapolated = from != c || WorkOf(s).Positions > 1.001*m.widest[from]
 	return e, true
 }
 
@@ -325,10 +345,6 @@ func path(from, to Condition) []Condition {
 }
 
 func plain(c Condition) Condition { c.Checkpointing = false; return c }
-
-func (m *Model) constant(c Condition) float64 {
-	return float64(m.known.WeightBytes(c.Bits)) + m.known.BytesAParameter*float64(m.known.AdapterParameters(c.Rank))
-}
 
 func (m *Model) operations(c Condition) float64 {
 	return 4*float64(m.known.Parameters) + 6*float64(m.known.AdapterParameters(c.Rank))

@@ -7,6 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/mlxdyno/mlxdyno/probe/budget"
+	"github.com/mlxdyno/mlxdyno/probe/model"
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/tuner/predict"
 )
@@ -80,17 +82,23 @@ func TestOrder(t *testing.T) {
 
 // large is a problem with a hundred thousand points.
 func large(tb testing.TB) Problem {
+	facts := model.Facts{Arch: "llama", Layers: 16, Hidden: 1024, Intermediate: 2816, Heads: 16, KVHeads: 8, HeadDim: 64, Vocab: 8192, DType: "F32", WeightBytes: 9e8}
 	var samples []predict.Sample
 	for _, gc := range []bool{false, true} {
 		for _, s := range []trainer.Shape{{Batch: 1, Width: 129}, {Batch: 1, Width: 513}, {Batch: 4, Width: 257}, {Batch: 8, Width: 513}} {
 			w := predict.WorkOf(s)
-			samples = append(samples, predict.Sample{Condition: predict.Condition{Bits: 0, Rank: 8, Checkpointing: gc}, Shape: s, PeakBytes: 1e9 + 1e5*w.Positions + w.Squares, Seconds: 0.01 + 1e-5*w.Positions})
+			samples = append(samples, predict.Sample{Condition: predict.Condition{Bits: 0, Rank: 8, Checkpointing: gc}, Shape: s, PeakBytes: 1e9 + 1e6*w.Positions + 1e3*w.Squares, Seconds: 0.01 + 1e-5*w.Positions})
 		}
 	}
-	model, ok := predict.Fit(samples, predict.Known{
+	m, ok := predict.Fit(samples, predict.Known{
 		WeightBytes:       func(bits int) int64 { return 1e9 / int64(1+bits) },
 		AdapterParameters: func(rank int) int64 { return 1e5 * int64(rank) },
-		Parameters:        1e9, BytesAParameter: 16})
+		Parameters:        1e9,
+		Stages: func(c predict.Condition) budget.Stages {
+			k := trainer.DefaultConfig()
+			k.Model.Quantize, k.Quality.Rank, k.Plan.Checkpointing = c.Bits, c.Rank, c.Checkpointing
+			return budget.StagesOf(facts, k, "cpu")
+		}})
 	if !ok {
 		tb.Fatal("no fit")
 	}
@@ -102,7 +110,7 @@ func large(tb testing.TB) Problem {
 	for b := range 100 {
 		space.Batchings = append(space.Batchings, Batching{b + 1, 1})
 	}
-	return Problem{Space: space, Model: model, Limit: 3e9, Plan: func(batch, limit int) Plan {
+	return Problem{Space: space, Model: m, Limit: 3e9, Plan: func(batch, limit int) Plan {
 		s := trainer.Shape{Batch: batch, Width: limit}
 		return Plan{Work: predict.WorkOf(s), Widest: s, Batches: 1, Tokens: s.Positions(), Useful: s.Positions(), Positions: s.Positions()}
 	}}

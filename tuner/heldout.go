@@ -1,0 +1,193 @@
+package tuner
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/mlxdyno/mlxdyno/probe/budget"
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/tuner/predict"
+)
+
+// HeldOut is one prediction of a shape and a condition that the fit has not
+// seen, with what a burst then showed. Errors are signed: predicted over
+// measured, less 1.
+type HeldOut struct {
+	Condition  predict.Condition  `json:"condition"`
+	Shape      trainer.Shape      `json:"shape"`
+	Peak       predict.Estimate   `json:"peak"`
+	Seconds    predict.Estimate   `json:"seconds"`
+	PeakBytes  int64              `json:"measured_peak_bytes"`            // highest of its steps
+	Measured   float64            `json:"measured_seconds"`               // least of its timed steps, which is what is predicted
+	Arithmetic trainer.Opt[int64] `json:"arithmetic_peak_bytes,omitzero"` // from the model's files alone
+}
+
+// PeakError is the signed relative error of the peak.
+func (h HeldOut) PeakError() float64 { return h.Peak.Value/float64(h.PeakBytes) - 1 }
+
+// TimeError is the signed relative error of a step's seconds; not known when none
+// was timed.
+func (h HeldOut) TimeError() (float64, bool) {
+	if !(h.Measured > 0) {
+		return 0, false
+	}
+	return h.Seconds.Value/h.Measured - 1, true
+}
+
+// AboveBound reports whether more was taken than was said not to be exceeded
+// with 99 % confidence.
+func (h HeldOut) AboveBound() bool { return float64(h.PeakBytes) > h.Peak.Upper }
+
+// HoldOut calibrates as Run does and then measures, with and without
+// checkpointing, at least n shapes of the data's own batches each that took no
+// part, at every rank that the wishes name. Finished bursts are kept in the
+// journal: cut off, it goes on where it was.
+func (s Study) HoldOut(ctx context.Context, n int) (out []HeldOut, err error) {
+	r, err := s.prepare()
+	if err != nil {
+		return nil, err
+	}
+	if err := r.bursts.open(s.Journal); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.bursts.close()) }()
+	r.space = r.axes.space(r.axes.bits[0])
+	if err := r.calibrate(ctx); err != nil {
+		return nil, err
+	}
+	if r.model == nil {
+		return nil, fmt.Errorf("hold out: calibration measured nothing: %s", problemOf(r.lastDeath))
+	}
+	for _, gc := range r.space.Checkpointing {
+		for i, rank := range r.space.Ranks {
+			p := r.anchor(gc)
+			p.Rank = rank
+			all, err := r.holdOut(ctx, p, r.heldOutShapes(n, i))
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, all...)
+		}
+	}
+	return out, nil
+}
+
+// heldOutShapes are for the nth rank every so many-th of n shapes that lie evenly among those that
+// training would meet at any batch size, narrow and wide ones included, and were
+// not calibrated with.
+func (r *run) heldOutShapes(n, nth int) []trainer.Shape {
+	used := map[trainer.Shape]bool{}
+	for _, s := range r.samples {
+		used[s.Shape] = true
+	}
+	var all []trainer.Shape
+	for _, b := range r.space.Batchings {
+		for _, s := range r.epoch(b.Batch, slices.Max(r.space.Caps)).shapes() {
+			s.Steps = 0
+			if !used[s] {
+				used[s] = true
+				all = append(all, s)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b trainer.Shape) int {
+		return cmp.Or(cmp.Compare(a.Positions(), b.Positions()), cmp.Compare(a.Batch, b.Batch))
+	})
+	var out []trainer.Shape
+	every := len(r.space.Ranks)
+	if len(all) < n { // too few to share out: all of them at every rank
+		n, nth, every = len(all), 0, 1
+	}
+	for i := nth; i < n; i += every {
+		s := all[int(math.Round(float64(i)*float64(len(all)-1)/float64(max(n-1, 1))))]
+		s.Steps = calibrateFor
+		out = append(out, s)
+	}
+	return out
+}
+
+// holdOut predicts shapes of one condition and measures them.
+func (r *run) holdOut(ctx context.Context, p Point, shapes []trainer.Shape) ([]HeldOut, error) {
+	if len(shapes) == 0 {
+		return nil, nil
+	}
+	job := trainer.Job{Config: r.config(p), Shapes: shapes, Budget: time.Hour}
+	burst, err := r.bursts.run(ctx, "held out", "measure what was predicted "+describe(p), p, job)
+	if err != nil {
+		return nil, err
+	}
+	if !burst.Result.Outcome.Good() {
+		return nil, fmt.Errorf("hold out %s: %s", describe(p), problemOf(burst))
+	}
+	var out []HeldOut
+	for _, s := range samplesOf(burst, p) {
+		h := HeldOut{Condition: s.Condition, Shape: s.Shape, PeakBytes: int64(s.PeakBytes), Measured: s.Seconds,
+			Arithmetic: budget.Estimate(r.Facts, job.Config, s.Shape).Peak.Best()}
+		var known, timed bool
+		h.Peak, known = r.model.Peak(s.Condition, s.Shape)
+		h.Seconds, timed = r.model.Seconds(s.Condition, predict.WorkOf(s.Shape), float64(s.Shape.Positions()))
+		if !known || !timed || h.PeakBytes == 0 {
+			return nil, fmt.Errorf("hold out %s: nothing is said of %d × %d", describe(p), s.Shape.Batch, s.Shape.Width)
+		}
+		out = append(out, h)
+	}
+	return out, nil
+}
+
+// Accuracy sums up predictions.
+type Accuracy struct {
+	Predictions int `json:"predictions"`
+
+	PeakMedian float64 `json:"peak_median"` // of absolute errors
+	PeakP95    float64 `json:"peak_p95"`
+	PeakWorst  float64 `json:"peak_worst"` // signed
+	PeakBias   float64 `json:"peak_bias"`  // median of signed errors
+	Above      int     `json:"above"`      // more than the bound
+
+	TimeMedian float64 `json:"time_median"` // of absolute errors
+	TimeP95    float64 `json:"time_p95"`
+	TimeBias   float64 `json:"time_bias"`
+}
+
+// AccuracyOf sums up predictions, of which there is at least one.
+func AccuracyOf(all []HeldOut) Accuracy {
+	a := Accuracy{Predictions: len(all)}
+	var peaks, times []float64
+	for _, h := range all {
+		e := h.PeakError()
+		peaks = append(peaks, e)
+		if math.Abs(e) >= math.Abs(a.PeakWorst) {
+			a.PeakWorst = e
+		}
+		if h.AboveBound() {
+			a.Above++
+		}
+		if e, ok := h.TimeError(); ok {
+			times = append(times, e)
+		}
+	}
+	if len(peaks) > 0 {
+		a.PeakBias = median(peaks)
+		a.PeakMedian, a.PeakP95 = medianAndP95(peaks)
+	}
+	if len(times) > 0 {
+		a.TimeBias = median(times)
+		a.TimeMedian, a.TimeP95 = medianAndP95(times)
+	}
+	return a
+}
+
+// medianAndP95 are those of absolute values; of n values the ⌈0.95·n⌉-th is taken.
+func medianAndP95(errors []float64) (middle, p95 float64) {
+	abs := make([]float64, len(errors))
+	for i, e := range errors {
+		abs[i] = math.Abs(e)
+	}
+	slices.Sort(abs)
+	return median(abs), abs[(95*len(abs)+99)/100-1]
+}

@@ -1,0 +1,95 @@
+package tuner
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/tuner/predict"
+)
+
+// What is held out was not calibrated with, every rank has its share, and cut off
+// in the middle it goes on without a burst twice.
+func TestHoldOut(t *testing.T) {
+	const n = 14
+	m := laptop()
+	s := study(m, 8<<30)
+	s.Wishes.Ranks = []int{32, 48, 64}
+	s.Journal = filepath.Join(t.TempDir(), "journal")
+	cut := errors.New("cut off")
+	m.onCall = func(n int) error {
+		if n == 6 {
+			return cut
+		}
+		return nil
+	}
+	if _, err := s.HoldOut(context.Background(), n); !errors.Is(err, cut) {
+		t.Fatalf("ended with %v", err)
+	}
+	m.onCall = nil
+	all, err := s.HoldOut(context.Background(), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for job, times := range m.ran {
+		if times != 1 {
+			t.Errorf("run %d times: %.200s", times, job)
+		}
+	}
+	calibrated := map[trainer.Shape]bool{}
+	r, err := s.prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.bursts.open(s.Journal); err != nil {
+		t.Fatal(err)
+	}
+	defer r.bursts.close()
+	r.space = r.axes.space(r.axes.bits[0])
+	if err := r.calibrate(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for _, sample := range r.samples {
+		calibrated[sample.Shape] = true
+	}
+	count := map[predict.Condition]int{}
+	for _, h := range all {
+		count[h.Condition]++
+		if calibrated[h.Shape] {
+			t.Errorf("%+v took part in the fit", h.Shape)
+		}
+		if h.AboveBound() || h.PeakBytes == 0 || h.Measured == 0 {
+			t.Errorf("%+v", h)
+		}
+	}
+	for _, gc := range []bool{false, true} {
+		sum := 0
+		for _, rank := range []int{32, 48, 64} {
+			of := count[predict.Condition{Rank: rank, Checkpointing: gc}]
+			if sum += of; of < n/3 {
+				t.Errorf("rank %d, checkpointing %t: %d shapes", rank, gc, of)
+			}
+		}
+		if sum != n {
+			t.Errorf("%d shapes, want %d", sum, n)
+		}
+	}
+}
+
+func TestAccuracy(t *testing.T) {
+	of := func(predicted, upper, measured, seconds, took float64) HeldOut {
+		return HeldOut{Peak: predict.Estimate{Value: predicted, Upper: upper}, PeakBytes: int64(measured), Seconds: predict.Estimate{Value: seconds}, Measured: took}
+	}
+	got := AccuracyOf([]HeldOut{of(101, 110, 100, 1, 1), of(97, 99, 100, 1.5, 1), of(100, 100, 100, 1, 0), of(110, 120, 100, 0.5, 1)})
+	want := Accuracy{Predictions: 4, PeakMedian: 0.02, PeakP95: 0.1, PeakWorst: 0.1, PeakBias: 0.005, Above: 1, TimeMedian: 0.5, TimeP95: 0.5}
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b float64) bool { return a-b < 1e-9 && b-a < 1e-9 })); d != "" {
+		t.Error(d)
+	}
+	if zero := AccuracyOf(nil); zero != (Accuracy{}) {
+		t.Errorf("of nothing %+v", zero)
+	}
+}
