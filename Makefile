@@ -107,6 +107,15 @@ bench-real: setup ## the demo's text: useful tokens/s, and the validation loss t
 bench-gpu: setup ## the 8B shape with random weights on a GPU of 80 GB and more, within 8 minutes
 	$(BIN) bench --suite 8b --rounds 1 --warmup 3 --steps 6 --deadline 8m
 
+SEEDS ?= 100
+.PHONY: bench-replay
+bench-replay: ## tune against other searches on a table of real bursts, SEEDS (100) times each; PYTHON=one with optuna 5, torch and scipy asks it anew
+	@set -o pipefail; $(GO) test -count=1 -v -timeout 120m -run '^TestReplay$$' ./tuner/replay -replay.seeds $(SEEDS) $(if $(PYTHON),-replay.python $(PYTHON)) | grep -v -E '^ *(===|---|PASS|ok )'
+
+.PHONY: bench-replay-table
+bench-replay-table: setup ## record that table: 420 processes, a quarter of an hour; goes on where it was stopped (move the old one away first)
+	$(BIN) bench replay-table --out tuner/replay/testdata/cpu.jsonl
+
 .PHONY: bench-quick
 bench-quick: setup ## doctor --quick, as a process of its own: median below 200 ms
 	$(GO) test -run '^$$' -bench '^BenchmarkDoctorQuick$$' -benchtime 50x ./cmd/mlxdyno

@@ -75,6 +75,7 @@ interval. A suite is a list of cases: ` + strings.Join(slices.Sorted(maps.Keys(b
 	f.StringArrayVar(&o.variants, "variant", nil, "our own engine once more, with other knobs: `KNOB=VALUE[,KNOB=VALUE]`; may be repeated")
 	f.StringArrayVar(&o.sets, "set", nil, "set a knob for all, as `KNOB=VALUE`; may be repeated")
 	f.DurationVar(&o.deadline, "deadline", 0, "end after this long with the cases that are done; 0 is never")
+	cmd.AddCommand(a.benchReplayTableCommand())
 	return cmd
 }
 
