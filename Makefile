@@ -115,6 +115,15 @@ bench-predict: setup ## predicted peaks and times of shapes and ranks that took 
 bench-cap: setup ## 500 steps with what tune finds under caps that the default configuration exceeds
 	$(BIN) bench --suite cap --steps 500
 
+SEEDS ?= 100
+.PHONY: bench-replay
+bench-replay: ## tune against other searches on a table of real bursts, SEEDS (100) times each; PYTHON=one with optuna 5, torch and scipy asks it anew
+	@set -o pipefail; $(GO) test -count=1 -v -timeout 120m -run '^TestReplay$$' ./tuner/replay -replay.seeds $(SEEDS) $(if $(PYTHON),-replay.python $(PYTHON)) | grep -v -E '^ *(===|---|PASS|ok )'
+
+.PHONY: bench-replay-table
+bench-replay-table: setup ## record that table: 420 processes, a quarter of an hour; goes on where it was stopped (move the old one away first)
+	$(BIN) bench replay-table --out tuner/replay/testdata/cpu.jsonl
+
 .PHONY: bench-quick
 bench-quick: setup ## doctor --quick, as a process of its own: median below 200 ms
 	$(GO) test -run '^$$' -bench '^BenchmarkDoctorQuick$$' -benchtime 50x ./cmd/mlxdyno

@@ -35,6 +35,10 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("tune: another search on the same model and data runs (it writes %s): wait for it", e.Journal)
 }
 
+// orphaned is how long the lock may outlive a search that was killed: a worker that
+// it was just starting has the file open until it runs a program of its own.
+const orphaned = 2 * time.Second
+
 // Kinds of the journal's records.
 const (
 	recordKind = "burst" // a finished one
@@ -66,13 +70,17 @@ func (b *bench) open(path string) error {
 		return nil
 	}
 	b.lock = flock.New(path + ".lock")
-	if ours, err := b.lock.TryLock(); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), orphaned)
+	defer cancel()
+	ours, err := b.lock.TryLockContext(ctx, orphaned/40)
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("tune: lock journal: %w", err)
-	} else if !ours {
+	}
+	if !ours {
 		return &BusyError{path}
 	}
 	told := false
-	err := journal.Read(path, func(r journal.Record) error {
+	err = journal.Read(path, func(r journal.Record) error {
 		if r.Kind == keysKind {
 			told = true
 		}

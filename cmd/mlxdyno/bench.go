@@ -80,6 +80,7 @@ cap tunes under caps that the default configuration exceeds, and trains --steps.
 	f.StringArrayVar(&o.sets, "set", nil, "set a knob for all, as `KNOB=VALUE`; may be repeated")
 	f.IntSliceVar(&o.caps, "caps", []int{90, 75}, "of the suite cap: per cent of what the default configuration needs")
 	f.DurationVar(&o.deadline, "deadline", 0, "end after this long with the cases that are done; 0 is never")
+	cmd.AddCommand(a.benchReplayTableCommand())
 	return cmd
 }
 
