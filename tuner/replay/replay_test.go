@@ -69,6 +69,9 @@ func row(name string, races []*race) string {
 		100*far/n, 100*infeasible/n)
 }
 
+// freshSeeds are where the seeds begin that tune's rules were not settled on.
+const freshSeeds = 1_000_000
+
 // TestReplay runs every searcher on every ground and prints what it took.
 func TestReplay(t *testing.T) {
 	if *fullReplay == 0 {
@@ -90,6 +93,12 @@ func TestReplay(t *testing.T) {
 			whole, wholeSeconds = append(whole, float64(w.processes)), append(wholeSeconds, w.seconds)
 		}
 		fmt.Println(row("**tune**", mine))
+		var fresh []*race
+		for seed := range *fullReplay {
+			r, _, _ := ours(t, g, freshSeeds+uint64(seed))
+			fresh = append(fresh, r)
+		}
+		fmt.Println(row("tune, other seeds", fresh))
 		for _, s := range []struct {
 			name string
 			s    searcher
