@@ -9,7 +9,8 @@ import (
 	"github.com/mlxdyno/mlxdyno/trainer"
 )
 
-// seeds adds the lines of all samples.
+// seeds adds lines of all samples: from the beginning, the middle and the end of
+// each. Whole samples would be mutated and made smaller for minutes each.
 func seeds(f *testing.F) {
 	f.Helper()
 	for _, name := range []string{"mlx-lm-text.log", "mlx-lm-rich.log", "your_ai.log", "your_ai-metrics.jsonl", "your_ai-debug.jsonl", "steps.log", "metrics.jsonl", "described.log"} {
@@ -17,7 +18,12 @@ func seeds(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(string(b))
+		const piece = 8
+		lines := strings.SplitAfter(string(b), "\n")
+		for _, from := range []int{0, len(lines) / 2, len(lines) - piece} {
+			from = max(from, 0)
+			f.Add(strings.Join(lines[from:min(from+piece, len(lines))], ""))
+		}
 	}
 }
 
