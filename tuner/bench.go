@@ -37,7 +37,7 @@ func (e *BusyError) Error() string {
 
 // orphaned is how long the lock may outlive a search that was killed: a worker that
 // it was just starting has the file open until it runs a program of its own.
-const orphaned = 2 * time.Second
+const orphaned = 5 * time.Second
 
 // Kinds of the journal's records.
 const (
@@ -64,15 +64,15 @@ func (r burstRecord) answers(budget time.Duration) bool {
 // one may have reached beyond its end; none begins there.
 var errSpent = errors.New("the budget is spent")
 
-func (b *bench) open(path string) error {
+func (b *bench) open(ctx context.Context, path string) error {
 	b.done = map[string]burstRecord{}
 	if path == "" {
 		return nil
 	}
 	b.lock = flock.New(path + ".lock")
-	ctx, cancel := context.WithTimeout(context.Background(), orphaned)
+	waiting, cancel := context.WithTimeout(ctx, orphaned)
 	defer cancel()
-	ours, err := b.lock.TryLockContext(ctx, orphaned/40)
+	ours, err := b.lock.TryLockContext(waiting, orphaned/100)
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("tune: lock journal: %w", err)
 	}

@@ -140,7 +140,7 @@ func (r *run) decideReload(d *decision, f *finalist, s steadiness) int {
 	r.report.Gates[gate].Text += fmt.Sprintf("; a new process every %d steps bounds it", n)
 	why := fmt.Sprintf("headroom %s / %s a step; a reload of %.1f s costs %.1f %%", headroom, lost, g.reload, 100*g.reload/(float64(n)*s.seconds+g.reload))
 	if g.slowdown > 0 {
-		why += fmt.Sprintf("; every step takes %.2g ms longer than the one before", 1000*g.slowdown)
+		why += fmt.Sprintf("; every step takes %.3g ms longer than the one before", 1000*g.slowdown)
 	}
 	if d.because("reload-interval", "%s (%s)", why, evidence) {
 		c.ReloadInterval = n

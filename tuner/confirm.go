@@ -277,7 +277,7 @@ func (r *run) paceText() string {
 	if r.pace < 1.5 {
 		return fmt.Sprintf("the first step of the last burst took %.3g s", r.first)
 	}
-	return fmt.Sprintf("steps took %.2g times the least that they take: other programs use the machine", r.pace)
+	return fmt.Sprintf("steps took %.3g times the least that they take: other programs use the machine", r.pace)
 }
 
 // moreTime is what to do about a search whose time was over.

@@ -97,7 +97,7 @@ func (r *run) judgeLoss(g gates, f *finalist) {
 	case math.IsNaN(worst):
 		g.add(name, 1, maxStray, "", "the loss of step %d is no number in one of both", at+1)
 	default:
-		g.add(name, worst, maxStray, "", "over %d steps the losses are within %.2g %% of those %s", n, 100*worst, way[other.Checkpointing])
+		g.add(name, worst, maxStray, "", "over %d steps the losses are within %.3g %% of those %s", n, 100*worst, way[other.Checkpointing])
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -88,37 +89,39 @@ func TestGates(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			m := laptop()
-			m.noise = 0.005
-			s := study(m, 8<<30)
-			s.Strain = calm
-			s.Wishes.Budget = 4 * DefaultBudget
-			s.Wishes.Prefer = Quality // which measures with checkpointing and without
-			tt.change(m, &s)
-			s.Device = m.kind()
-			r, err := s.Run(context.Background())
-			if err != nil {
-				t.Fatal(err)
-			}
-			var names []string
-			for _, g := range r.Gates {
-				names = append(names, g.Name)
-				if want := g.Name != tt.gate; g.Passed != want && (g.Name != "spread" || tt.gate != "drift") { // which spreads steps, too
-					t.Errorf("%s: passed %t, %s", g.Name, g.Passed, g.Text)
+			synctest.Test(t, func(t *testing.T) { // no clock looks at the strain between the reads that are counted
+				m := laptop()
+				m.noise = 0.005
+				s := study(m, 8<<30)
+				s.Strain = calm
+				s.Wishes.Budget = 4 * DefaultBudget
+				s.Wishes.Prefer = Quality // which measures with checkpointing and without
+				tt.change(m, &s)
+				s.Device = m.kind()
+				r, err := s.Run(context.Background())
+				if err != nil {
+					t.Fatal(err)
 				}
-				if g.Name == tt.gate && (g.Advisory != tt.advisory || g.Observed.Known() == tt.unknown) {
-					t.Errorf("%s: advisory %t, observed %v: %s", g.Name, g.Advisory, g.Observed, g.Text)
+				var names []string
+				for _, g := range r.Gates {
+					names = append(names, g.Name)
+					if want := g.Name != tt.gate; g.Passed != want && (g.Name != "spread" || tt.gate != "drift") { // which spreads steps, too
+						t.Errorf("%s: passed %t, %s", g.Name, g.Passed, g.Text)
+					}
+					if g.Name == tt.gate && (g.Advisory != tt.advisory || g.Observed.Known() == tt.unknown) {
+						t.Errorf("%s: advisory %t, observed %v: %s", g.Name, g.Advisory, g.Observed, g.Text)
+					}
+					if g.Text == "" {
+						t.Errorf("%s says nothing", g.Name)
+					}
 				}
-				if g.Text == "" {
-					t.Errorf("%s says nothing", g.Name)
+				if d := cmp.Diff(gateNames, names); d != "" {
+					t.Error(d)
 				}
-			}
-			if d := cmp.Diff(gateNames, names); d != "" {
-				t.Error(d)
-			}
-			if want := tt.gate == "" || tt.advisory; (r.Verdict == Confirmed) != want {
-				t.Errorf("%s: %s", r.Verdict, r.Problem)
-			}
+				if want := tt.gate == "" || tt.advisory; (r.Verdict == Confirmed) != want {
+					t.Errorf("%s: %s", r.Verdict, r.Problem)
+				}
+			})
 		})
 	}
 }

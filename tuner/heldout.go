@@ -52,7 +52,7 @@ func (s Study) HoldOut(ctx context.Context, n int) (out []HeldOut, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.bursts.open(s.Journal); err != nil {
+	if err := r.bursts.open(ctx, s.Journal); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.bursts.close()) }()
@@ -61,6 +61,7 @@ func (s Study) HoldOut(ctx context.Context, n int) (out []HeldOut, err error) {
 	if err := r.calibrate(ctx); err != nil {
 		return nil, err
 	}
+	r.Wishes.Budget = r.bursts.spent + 1000*time.Hour // what is held out takes what it takes
 	if r.model == nil {
 		return nil, fmt.Errorf("hold out: calibration measured nothing: %s", problemOf(r.lastDeath))
 	}

@@ -45,7 +45,7 @@ func TestHoldOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.bursts.open(s.Journal); err != nil {
+	if err := r.bursts.open(context.Background(), s.Journal); err != nil {
 		t.Fatal(err)
 	}
 	defer r.bursts.close()

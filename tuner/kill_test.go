@@ -100,6 +100,16 @@ func start(t *testing.T, dir string) *searching {
 	return s
 }
 
+// parentOf is the parent of a process; 0 when it is over.
+func parentOf(pid int) int {
+	out, err := exec.Command("ps", "-o", "ppid=", "-p", strconv.Itoa(pid)).Output() //nolint:gosec // a number
+	if err != nil {
+		return 0
+	}
+	parent, _ := strconv.Atoi(strings.TrimSpace(string(out)))
+	return parent
+}
+
 // killWorker kills the worker that runs now, and reports whether there was one.
 func (s *searching) killWorker() bool {
 	text, err := os.ReadFile(filepath.Join(s.dir, "worker"))
@@ -107,7 +117,10 @@ func (s *searching) killWorker() bool {
 		return false
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	return err == nil && syscall.Kill(pid, syscall.SIGKILL) == nil
+	if err != nil || parentOf(pid) != s.cmd.Process.Pid {
+		return false // it is over, and its number may be another's
+	}
+	return syscall.Kill(pid, syscall.SIGKILL) == nil
 }
 
 // kept are the keys of the bursts in a journal, in order.

@@ -86,7 +86,7 @@ func (s Study) Run(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = r.bursts.open(s.Journal)
+	err = r.bursts.open(ctx, s.Journal)
 	if err == nil {
 		err = r.search(ctx)
 	}

@@ -217,15 +217,14 @@ func (a *app) tune(ctx context.Context, s *subject, w *wishFlags) (*tuner.Report
 	if r.Verdict == tuner.Impossible {
 		return r, nil
 	}
+	var failed error
 	if w.baseline != "" {
 		chosen := s.settings
 		chosen.Config = r.Config
 		left := max(total-time.Duration(r.Seconds*float64(time.Second)), total/baselineShare)
-		if r.Baseline, err = a.against(ctx, chosen, w.baseline, min(left, total/2), wishes.MaxMemory); err != nil {
-			return nil, err
-		}
+		r.Baseline, failed = a.against(ctx, chosen, w.baseline, min(left, total/2), wishes.MaxMemory)
 	}
-	if err := a.writeConfig(w.output, r); err != nil {
+	if err := errors.Join(failed, a.writeConfig(w.output, r)); err != nil { // what was found is kept either way
 		return nil, err
 	}
 	return r, keepStudy(dir, s.settings, wishes, r)

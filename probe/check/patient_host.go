@@ -9,6 +9,7 @@ import (
 const (
 	gpuReadings = 5   // that a verdict needs
 	gpuIdle     = 50. // percent, below which the GPU waits more than it computes
+	gpuUsed     = 10  // percent, that one reading at least shows of a GPU which is trained on
 	hostBusy    = 0.8 // cores, of a program that has work to do at all times
 )
 
@@ -26,7 +27,7 @@ var patientHost = Check{
 		}
 		u := in.Patient.Report.Usage
 		busy, ok := u.GPUBusy.Get()
-		if !ok || u.GPUReads < gpuReadings {
+		if !ok || u.GPUReads < gpuReadings || u.GPUMost < gpuUsed { // it may train on the CPU
 			return probe.Finding{}
 		}
 		evidence := []probe.Evidence{said("GPU busy", fmt.Sprintf("%.0f %% on average", busy), fmt.Sprintf("≥ %.0f %%", gpuIdle), fmt.Sprintf("%d readings, all programs together", u.GPUReads))}

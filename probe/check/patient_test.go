@@ -430,6 +430,7 @@ func TestHostBound(t *testing.T) {
 		"on average":       {1, []int{100, 0, 0, 100, 20}, probe.Warn, "idle for 56 %"},
 		"few readings":     {1, []int{10, 10, 10, 10}, "", ""},
 		"no GPU":           {1, nil, "", ""},
+		"on the CPU":       {8, []int{0, 2, 0, 1, 0, 3}, "", ""},
 	} {
 		in := watched()
 		gpuBusy(&in, c.cores, c.percent...)

@@ -79,6 +79,7 @@ type Usage struct {
 	Threads   trainer.Opt[int]     `json:"threads,omitzero"`          // the most
 	CPUs      trainer.Opt[float64] `json:"cpu_cores,omitzero"`        // busy on average
 	GPUBusy   trainer.Opt[float64] `json:"gpu_busy_percent,omitzero"` // on average while it took steps, by all programs
+	GPUMost   int                  `json:"gpu_busy_most_percent"`
 	GPUReads  int                  `json:"gpu_readings"`
 	SwapOut   trainer.Opt[int64]   `json:"swap_out_bytes,omitzero"`
 	Pressure  string               `json:"pressure,omitempty"` // the worst
@@ -120,6 +121,7 @@ func usage(samples []Sample) *Usage {
 		u.Processes = max(u.Processes, s.Processes)
 		if percent, ok := s.GPUBusy.Get(); ok && (s.Step > 0 || last.Step == 0) {
 			u.GPUReads++
+			u.GPUMost = max(u.GPUMost, percent)
 			busy += float64(percent)
 		}
 		if b, ok := s.Footprint.Get(); ok && b >= u.Highest.Or(0) {

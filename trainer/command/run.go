@@ -73,6 +73,7 @@ type supervisor struct {
 	listener *listener
 	taken    samples
 	known    []int     // processes, by the last look at the table
+	works    bool      // it has reported a step
 	working  int       // samples taken since a step was reported
 	lookAt   time.Time // of the next look at the table, and of the next sample
 	meterAt  time.Time
@@ -154,6 +155,10 @@ func (c *cost) pause(last time.Duration) time.Duration {
 // the table says, which takes longer and is read less often on a busy machine.
 func (s *supervisor) sample() {
 	now := time.Now()
+	step, _ := s.listener.heard()
+	if step > 0 && !s.works {
+		s.works, s.lookAt = true, now // what it started while it loaded is there by now
+	}
 	if !now.Before(s.lookAt) {
 		table, err := processes()
 		if err != nil {
@@ -166,7 +171,6 @@ func (s *supervisor) sample() {
 	if s.Meter == nil || len(s.known) == 0 || now.Before(s.meterAt) {
 		return
 	}
-	step, _ := s.listener.heard()
 	if step > 0 {
 		s.working++
 	}

@@ -207,8 +207,8 @@ func TestRunSamplesTheTree(t *testing.T) {
 			working++
 		}
 	}
-	if meter.most != 2 || working != 8 || r.EndedFor != ForSteps {
-		t.Fatalf("%d samples while it took steps, of at most %d processes, ended for %q; want 8 of 2 for the steps", working, meter.most, r.EndedFor)
+	if meter.most != 2 || working < 8 || r.EndedFor != ForSteps {
+		t.Fatalf("%d samples while it took steps, of at most %d processes, ended for %q; want 8 and more of 2 for the steps", working, meter.most, r.EndedFor)
 	}
 	last := r.Samples[len(r.Samples)-1]
 	if last.Processes != 2 || last.Footprint.Or(0) != 2000 || last.Step == 0 || last.At <= r.Samples[0].At {

@@ -247,6 +247,8 @@ func (c *contest) shared(ctx context.Context) error {
 		case problem != "":
 			c.report.Notes = append(c.report.Notes, "a process of both ended early: "+problem)
 			return nil
+		case read < 2 && len(c.got[0])+len(c.got[1]) > read:
+			// The budget has cut this process short; what others measured stands.
 		case read < 2 && !c.shrink():
 			return nil
 		}

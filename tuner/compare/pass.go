@@ -21,6 +21,7 @@ type pass struct {
 	shapes  []trainer.Shape
 	weights []float64 // positions of the part of the epoch that each stands for; 0 for the widest alone
 	useful  int64     // supervised tokens of the epoch
+	updates int       // steps of an update: so many in a row have one
 }
 
 // passOf plans a pass. Parts have equally many positions: a step's time is nearly
@@ -28,7 +29,8 @@ type pass struct {
 func passOf(s Side, parts, steps int) pass {
 	batching := data.BatchingOf(s.Config, s.Device).Bounded(s.Lengths, s.ValidLengths)
 	var all []trainer.Shape
-	var out pass
+	out := pass{updates: max(s.Config.Plan.Accumulation, 1)}
+	steps = 1 + (steps-1+out.updates-1)/out.updates*out.updates // the first, and whole updates
 	var total float64
 	for _, b := range data.PlanBatches(s.Lengths, batching) {
 		for _, row := range b.Rows {
@@ -110,13 +112,26 @@ func (p pass) read(steps []trainer.StepRecord) (sample, bool) {
 				times = append(times, s.Seconds)
 			}
 		}
-		epoch += p.weights[i] * median(times) / float64(shape.Positions())
+		epoch += p.weights[i] * p.typical(times) / float64(shape.Positions())
 	}
 	if !(epoch > 0) {
 		return sample{}, false
 	}
 	out.tokensPerSecond = float64(p.useful) / epoch
 	return out, true
+}
+
+// typical is the median, or where steps differ by whether they end an update, their
+// mean.
+func (p pass) typical(times []float64) float64 {
+	if p.updates == 1 || len(times) == 0 {
+		return median(times)
+	}
+	sum := 0.0
+	for _, t := range times {
+		sum += t
+	}
+	return sum / float64(len(times))
 }
 
 func median(v []float64) float64 {

@@ -114,7 +114,7 @@ func (r *Report) conclude(budget time.Duration) {
 		r.Says = fmt.Sprintf("%s is %.3g × as fast as %s (95 %%: %.3g to %.3g; %s)", first, ratio, second, low, high, n)
 	case low > 1/(1+matters) && high < 1+matters:
 		r.Verdict = Even
-		r.Says = fmt.Sprintf("%s and %s are equally fast to within %.2g %% (95 %%: %.3g to %.3g ×; %s)", a, b, 100*math.Max(high-1, 1/low-1), low, high, n)
+		r.Says = fmt.Sprintf("%s and %s are equally fast to within %.3g %% (95 %%: %.3g to %.3g ×; %s)", a, b, 100*math.Max(high-1, 1/low-1), low, high, n)
 	default:
 		r.Verdict, r.Hint = Open, more
 		r.Says = fmt.Sprintf("no difference in speed could be shown: %s is %.3g to %.3g × as fast as %s (95 %%; %s)", first, low, high, second, n)
@@ -131,9 +131,9 @@ func memoryText(m Ratio, a, b Summary) string {
 	peaks := fmt.Sprintf("%s against %s", trainer.FormatBytes(int64(a.Median.Or(0))), trainer.FormatBytes(int64(b.Median.Or(0))))
 	switch {
 	case v < 0.995:
-		return fmt.Sprintf("; A's peak is %.2g %% lower (%s)", 100*(1-v), peaks)
+		return fmt.Sprintf("; A's peak is %.3g %% lower (%s)", 100*(1-v), peaks)
 	case v > 1.005:
-		return fmt.Sprintf("; A's peak is %.2g %% higher (%s)", 100*(v-1), peaks)
+		return fmt.Sprintf("; A's peak is %.3g %% higher (%s)", 100*(v-1), peaks)
 	}
 	return fmt.Sprintf("; their peaks are alike (%s)", peaks)
 }
