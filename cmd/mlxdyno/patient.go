@@ -293,7 +293,10 @@ func lossOf(r command.Reading) string {
 
 // fewestSamples make a verdict on memory that only the system tells possible,
 // however quick a patient's steps are.
-const fewestSamples = 16
+const (
+	fewestSamples = 16
+	longest       = 5 // times the steps that were asked for, that this may take
+)
 
 // sampleEvery gives a burst enough samples for statistics, and a long watch no
 // load.
@@ -324,7 +327,7 @@ func (a *app) runPatient(ctx context.Context, p *patientFlags, adapters []comman
 	}
 	a.progress("running %s", strings.Join(argv, " "))
 	seen, err := command.Run(ctx, argv, command.Options{
-		Env: env, Adapters: adapters, OnReading: a.follows(true), Steps: p.steps, Samples: fewestSamples, Budget: p.lasts, Silence: p.silence,
+		Env: env, Adapters: adapters, OnReading: a.follows(true), Steps: p.steps, Samples: fewestSamples, MostSteps: longest * p.steps, Budget: p.lasts, Silence: p.silence,
 		LogPath: p.transcript, Meter: &meter{}, SampleEvery: sampleEvery(p.lasts), OOMKills: oomKills,
 	})
 	if err != nil && seen.Result.Outcome == "" {

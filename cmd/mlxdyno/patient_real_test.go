@@ -54,7 +54,10 @@ func TestRealPatients(t *testing.T) {
 		t.Run(c.how, func(t *testing.T) {
 			var out, progress bytes.Buffer
 			steps := "40"
-			if c.how == "traces" {
+			switch c.how {
+			case "host":
+				steps = "150" // samples come by time
+			case "traces":
 				steps = "200" // a compiled step is small beside what memory does at first
 			}
 			a := &app{stdout: &out, stderr: &progress, color: "never"}

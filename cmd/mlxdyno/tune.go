@@ -109,7 +109,7 @@ much and how sure that is. Each is a file, or knobs with commas between.
 With --what-fits nothing is run: it says at once which lengths and batches fit, here
 or on another machine.`),
 		Example: "  mlxdyno tune --model ./Llama-3.2-1B --data ./my-data\n  mlxdyno tune --model ./Llama-3.2-1B --data ./my-data --max-memory 12GB --prefer quality\n" +
-			"  mlxdyno tune --baseline my-lora.yaml\n" +
+			"  mlxdyno tune --baseline my-lora.yaml --model ./Llama-3.2-1B --data ./my-data\n" +
 			"  mlxdyno tune --compare mlxdyno.yaml engine=mlx-lm,batch-size=4 --model ./Llama-3.2-1B --data ./my-data\n" +
 			"  mlxdyno tune --what-fits --model ./Llama-3.2-1B --machine 64GB",
 	}

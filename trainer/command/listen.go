@@ -116,6 +116,13 @@ func (l *listener) heard() (step int, bytes int64) {
 	return l.step.Or(0), l.bytes
 }
 
+// took is how many steps of the burst were reported.
+func (l *listener) took() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.step.Or(0) - l.from.Or(0)
+}
+
 // weigh takes a sample's footprint for the lines to come.
 func (l *listener) weigh(bytes trainer.Opt[int64]) {
 	l.mu.Lock()

@@ -23,7 +23,9 @@ type Options struct {
 	Budget   time.Duration
 	// Samples of its processes, read after a step was reported, are taken before
 	// Steps end a burst: quick steps would be over before memory was looked at.
-	Samples int
+	// MostSteps end it all the same; 0 is no bound.
+	Samples   int
+	MostSteps int
 	// Silence ends a patient that has printed nothing for this long, as
 	// stalled. 0 waits for ever.
 	Silence time.Duration

@@ -100,7 +100,7 @@ func (s *supervisor) attend(ctx context.Context) Reason {
 	s.sample()
 	enough := s.listener.enough
 	for {
-		if enough == nil && (s.Meter == nil || s.working >= s.Samples) {
+		if enough == nil && (s.Meter == nil || s.working >= s.Samples || s.MostSteps > 0 && s.listener.took() >= s.MostSteps) {
 			return ForSteps
 		}
 		select {
