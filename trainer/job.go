@@ -64,6 +64,16 @@ func (s Shape) Positions() int64 {
 	return int64(s.Batch) * int64(s.Width-1)
 }
 
+// Even is the shape as bursts can run it: rows of one width with as many positions
+// as the batch has, rounded up to whole tokens.
+func (s Shape) Even() Shape {
+	out := Shape{Batch: s.Batch, Width: s.Width}
+	if s.Packed > 0 {
+		out.Width = 1 + (s.Packed+s.Batch-1)/s.Batch
+	}
+	return out
+}
+
 // TokenFiles are paths of tokenized splits; Valid may be empty.
 type TokenFiles struct {
 	Train string `json:"train"`

@@ -26,7 +26,7 @@ func (r *run) epoch(batch, limit int) *epoch {
 		return e
 	}
 	e := &epoch{batches: data.PlanBatches(r.Lengths, r.batching(batch, limit))}
-	slices.SortStableFunc(e.batches, func(a, b data.Batch) int { return cmp.Compare(even(a.Shape).Width, even(b.Shape).Width) })
+	slices.SortStableFunc(e.batches, func(a, b data.Batch) int { return cmp.Compare(a.Shape.Even().Width, b.Shape.Even().Width) })
 	for _, b := range e.batches {
 		w := r.workOf(b, limit)
 		e.work, e.Work = append(e.work, w), e.Work.Plus(w, 1)
@@ -36,7 +36,7 @@ func (r *run) epoch(batch, limit int) *epoch {
 		for _, row := range b.Rows {
 			e.Useful += data.Supervised(r.Lengths[row], r.Prompts[row], limit)
 		}
-		e.Widest = even(b.Shape)
+		e.Widest = b.Shape.Even()
 	}
 	e.Batches = len(e.batches)
 	r.plans[key] = e
@@ -65,21 +65,11 @@ func (r *run) workOf(b data.Batch, limit int) predict.Work {
 	return w
 }
 
-// even is a shape as bursts can run it: rows of one width with as many positions
-// as the batch has, rounded up to whole tokens.
-func even(s trainer.Shape) trainer.Shape {
-	out := trainer.Shape{Batch: s.Batch, Width: s.Width}
-	if s.Packed > 0 {
-		out.Width = 1 + (s.Packed+s.Batch-1)/s.Batch
-	}
-	return out
-}
-
 // shapes counts the distinct widths, narrowest first.
 func (e *epoch) shapes() []trainer.Shape {
 	var out []trainer.Shape
 	for _, b := range e.batches {
-		s := even(b.Shape)
+		s := b.Shape.Even()
 		if n := len(out); n > 0 && out[n-1].Width == s.Width {
 			out[n-1].Steps++
 			continue

@@ -56,7 +56,6 @@ func (s Study) HoldOut(ctx context.Context, n int) (out []HeldOut, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.bursts.close()) }()
-	r.Wishes.Prefer = Quality // which leaves no condition out
 	r.space = r.axes.space(r.axes.bits[0])
 	if err := r.calibrate(ctx); err != nil {
 		return nil, err
@@ -79,9 +78,9 @@ func (s Study) HoldOut(ctx context.Context, n int) (out []HeldOut, err error) {
 	return out, nil
 }
 
-// heldOutShapes are for the nth rank every so many-th of n shapes that lie evenly among those that
-// training would meet at any batch size, narrow and wide ones included, and were
-// not calibrated with.
+// heldOutShapes are the nth rank's share of n shapes that were not calibrated with.
+// They lie evenly among those that training would meet at any batch size, narrow and
+// wide ones included.
 func (r *run) heldOutShapes(n, nth int) []trainer.Shape {
 	used := map[trainer.Shape]bool{}
 	for _, s := range r.samples {

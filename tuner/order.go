@@ -41,7 +41,7 @@ func (r *run) foresee(f *finalist, steps int) foreseen {
 	for _, b := range r.drawn(f, steps) {
 		out.work = out.work.Plus(r.workOf(b, f.config.Data.MaxSeqLength), 1)
 		out.tokens += b.Tokens
-		out.widest = max(out.widest, even(b.Shape).Width)
+		out.widest = max(out.widest, b.Shape.Even().Width)
 	}
 	return out
 }

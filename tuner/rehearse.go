@@ -50,7 +50,7 @@ func (r *run) rehearse(ctx context.Context, f *finalist) error {
 	var tokens, peak int64
 	var widest trainer.Shape
 	for i, s := range burst.Summary.Steps {
-		if shape := even(s.Shape); shape.Width > widest.Width {
+		if shape := s.Shape.Even(); shape.Width > widest.Width {
 			widest = shape
 		}
 		f.inOrder = f.inOrder && s.Shape.Width == expected[i].Shape.Width && s.Tokens == expected[i].Tokens

@@ -36,7 +36,7 @@ func passOf(s Side, parts, steps int) pass {
 		for _, row := range b.Rows {
 			out.useful += data.Supervised(s.Lengths[row], s.Prompts[row], s.Config.Data.MaxSeqLength)
 		}
-		all = append(all, even(b.Shape))
+		all = append(all, b.Shape.Even())
 		total += float64(b.Shape.Positions())
 	}
 	if len(all) == 0 {
@@ -70,16 +70,6 @@ func (p pass) steps() int {
 		n += s.Steps
 	}
 	return n
-}
-
-// even is a shape as bursts can run it: rows of one width, with as many positions as
-// the batch has.
-func even(s trainer.Shape) trainer.Shape {
-	out := trainer.Shape{Batch: s.Batch, Width: s.Width}
-	if s.Packed > 0 {
-		out.Width = 1 + (s.Packed+s.Batch-1)/s.Batch
-	}
-	return out
 }
 
 // sample is what one pass showed.

@@ -203,7 +203,7 @@ func (o *oracle) trainings() []Training {
 		var widest trainer.Shape
 		for _, b := range batches {
 			work = work.Plus(o.workOf(b, limit), 1)
-			if s := even(b.Shape); s.Positions() > widest.Positions() {
+			if s := b.Shape.Even(); s.Positions() > widest.Positions() {
 				widest = s
 			}
 		}
@@ -234,15 +234,6 @@ func (o *oracle) workOf(b data.Batch, limit int) predict.Work {
 		}
 	}
 	return w
-}
-
-// even is a shape with rows of one width.
-func even(s trainer.Shape) trainer.Shape {
-	out := trainer.Shape{Batch: s.Batch, Width: s.Width}
-	if s.Packed > 0 {
-		out.Width = 1 + (s.Packed+s.Batch-1)/s.Batch
-	}
-	return out
 }
 
 func (r *Rows) summary(limit int) *Summary {
