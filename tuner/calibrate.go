@@ -83,7 +83,8 @@ func (r *run) mayFit() bool {
 }
 
 // calibrate runs the bursts to which the model is fitted: without and with
-// checkpointing, then one for each further value of bits and rank that competes.
+// checkpointing, then one for each further value of bits and rank that competes,
+// as far as they are worth it.
 func (r *run) calibrate(ctx context.Context) error {
 	var points []Point
 	for _, gc := range r.space.Checkpointing {
@@ -103,6 +104,12 @@ func (r *run) calibrate(ctx context.Context) error {
 	r.known = r.files()
 	r.samples, r.model, r.outcome = nil, nil, search.Outcome{}
 	for i, p := range points {
+		if why, worth := r.worthCalibrating(p); !worth {
+			if why != "" {
+				r.report.NotTried = append(r.report.NotTried, NotTried{What: "calibration " + describe(p), Why: why})
+			}
+			continue
+		}
 		err := r.calibrateAt(ctx, p, i, len(points))
 		if errors.Is(err, errSpent) && r.model != nil {
 			r.report.NotTried = append(r.report.NotTried, NotTried{What: "calibration " + describe(p), Why: "the budget was spent; give --budget more"})
@@ -148,6 +155,7 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 			return &impossible{problem: "a calibration burst failed: " + problemOf(burst), hint: hintOf(burst)}
 		}
 		r.observe(burst)
+		r.noteNoise(burst)
 		samples := samplesOf(burst, p)
 		r.samples = append(r.samples, samples...)
 		r.noteLosses(p.Condition(), burst)
@@ -418,7 +426,11 @@ func (r *run) problem() search.Problem {
 
 func (r *run) enumerate() {
 	r.outcome = search.Enumerate(r.problem())
+	for i, c := range r.outcome.Feasible {
+		r.outcome.Feasible[i] = r.lighten(c)
+	}
 	search.Order(r.outcome.Feasible, r.Wishes.Prefer)
+	r.keepMeasured()
 }
 
 // samplesOf turns the steps of a burst of shapes into samples: the highest peak

@@ -41,6 +41,7 @@ func TestCompilingIsNoMeasurement(t *testing.T) {
 			m.brief = tt.brief
 			s := study(m, 8<<30)
 			s.Wishes.Budget = DefaultBudget * 8
+			s.Wishes.Prefer = Memory // for speed, checkpointing is left alone where all fits without
 			r, err := s.Run(context.Background())
 			if err != nil {
 				t.Fatal(err)

@@ -75,6 +75,8 @@ func (r *run) decideQuality(d *decision, f *finalist) {
 	if c, ok := r.problem().Predict(other); ok {
 		d.because("grad-checkpoint", "the other way: %.0f tok/s and %s at %d × %d (predicted)",
 			c.TokensPerSecond/f.ratio, trainer.FormatBytes(c.PeakBytes), gc.Batch, gc.Width)
+	} else if !r.couldPay(other) {
+		d.because("grad-checkpoint", "batches fit without it that are as fast as those that it could make room for; it saves memory only (not measured)")
 	} else {
 		d.because("grad-checkpoint", "the other way was not measured: its bursts gave nothing")
 	}
@@ -252,7 +254,7 @@ func (r *run) corrected(c Candidate, f *finalist) Candidate {
 	if c.Measured {
 		return atPace(c, f.ratio/f.least)
 	}
-	return atPace(c, f.ratio)
+	return atPace(c, r.missed(f))
 }
 
 // rank fills in the candidates, the winner first, the others corrected by what

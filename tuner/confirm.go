@@ -20,6 +20,12 @@ const (
 	maxStrata    = 4
 	widestSteps  = 2 // at the widest batch; with accumulation at least one of two accumulates
 	maxSteps     = 8 // at a stratum
+	fewestSteps  = 5 // at a stratum, if there is time
+	oneSided95   = 1.645
+
+	// betweenProcesses is by how much the mean step of one configuration differs
+	// from process to process, relative.
+	betweenProcesses = 0.04
 )
 
 // finalist is a candidate that was confirmed: run on shapes that stand for the
@@ -39,6 +45,7 @@ type finalist struct {
 	trace    float64 // seconds that the first step of a shape takes longer than the others
 	drift    float64 // relative change of step time over the stability burst
 	data     float64 // data time over step time
+	alone    bool    // the prediction rests on the confirmation itself
 	inOrder  bool    // the rehearsal met the batches that were foreseen
 	lacks    string  // why it was not confirmed; empty when it was
 	unseen   bool    // peak is an upper bound: the widest batch was not run yet
@@ -114,7 +121,7 @@ func (r *run) nextFinalist(done []*finalist, tried map[Point]bool) (search.Candi
 		return search.Candidate{}, false
 	}
 	for _, c := range r.outcome.Feasible {
-		if tried[c.Point] || r.Wishes.Prefer == Quality && len(done) > 0 && quality(c) != quality(done[0].Candidate) ||
+		if tried[c.Point] || !r.worthConfirming(c) || r.after(c, tried) || r.Wishes.Prefer == Quality && len(done) > 0 && quality(c) != quality(done[0].Candidate) ||
 			len(tried) > 0 && r.leanest(c) > r.bursts.left() {
 			continue
 		}
@@ -127,15 +134,18 @@ func (r *run) nextFinalist(done []*finalist, tried map[Point]bool) (search.Candi
 
 func quality(c search.Candidate) [3]int { return [3]int{bitsOf(c.Bits), c.MaxSeqLength, c.Rank} }
 
-// couldBeat reports whether c might turn out better than f, which was measured,
-// by more than a tie.
+// couldBeat reports whether c might turn out better than f, which was measured: a
+// chance of less than one in twenty is not worth a process.
 func (r *run) couldBeat(c search.Candidate, f *finalist) bool {
 	if r.Wishes.Prefer == Memory {
 		return c.PeakBytes-2*c.PeakErrorBytes < f.peak
 	}
+	if r.onlySaves(c) { // then what is predicted of its time is the least
+		return c.SecondsPerUsefulToken*r.missed(f)*(1+search.Tie) < f.SecondsPerUsefulToken
+	}
 	// How measurement and prediction differ for f is likely how they do for c.
-	hope := c.SecondsPerUsefulToken * f.least * (1 - 2*math.Hypot(f.spread, r.model.TimeError()))
-	return c.SecondsPerUsefulToken < r.outcome.Feasible[0].SecondsPerUsefulToken*worthwhile && hope < f.SecondsPerUsefulToken*(1+search.Tie)
+	hope := c.SecondsPerUsefulToken * r.missed(f) * (1 - oneSided95*math.Hypot(math.Hypot(f.spread, betweenProcesses), r.model.TimeError()))
+	return c.SecondsPerUsefulToken < r.outcome.Feasible[0].SecondsPerUsefulToken*worthwhile && hope < f.SecondsPerUsefulToken
 }
 
 // needForWinner is the time to keep for the stability burst and the rehearsal.
@@ -152,7 +162,7 @@ func (r *run) confirmOne(ctx context.Context, c search.Candidate) (*finalist, er
 	r.setCache(f)
 	share := r.bursts.share(4)
 	at := func(s trainer.Shape) float64 { return r.seconds(c.Point, s) }
-	strata, shapes := confirmShapes(f.plan, at, (share-r.loadTime()).Seconds()/r.pace)
+	strata, shapes := confirmShapes(f.plan, at, (share-r.loadTime()).Seconds()/r.pace, r.confirmSteps())
 	// A burst that measures the widest batch must reach it: its budget is twice
 	// what it should take.
 	job := trainer.Job{Config: f.config, Shapes: shapes, Budget: 2 * max(share, 2*time.Second)}
@@ -170,6 +180,11 @@ func (r *run) confirmOne(ctx context.Context, c search.Candidate) (*finalist, er
 			r.enumerate()
 			return nil, nil
 		}
+		f.alone = r.learn(burst, c.Point) || f.alone
+		if again, ok := r.problem().Predict(c.Point); ok {
+			f.Candidate = again
+		}
+		r.enumerate()
 		r.notePace(c.Condition(), burst)
 		r.measure(f, burst, strata, at)
 		if f.ratio == 0 && compiled(burst) {
@@ -293,8 +308,8 @@ func leanShapes(e *epoch, at func(trainer.Shape) float64) ([]stratum, []trainer.
 }
 
 // confirmShapes picks the shapes that stand for the epoch, narrowest first, and
-// the widest last.
-func confirmShapes(e *epoch, at func(trainer.Shape) float64, seconds float64) ([]stratum, []trainer.Shape) {
+// the widest last. Most is how many steps of a shape are enough.
+func confirmShapes(e *epoch, at func(trainer.Shape) float64, seconds float64, most int) ([]stratum, []trainer.Shape) {
 	widest := at(e.Widest) * widestSteps
 	steps, parts := calibrateFor, maxStrata
 	if widest+3*at(e.Widest) > seconds {
@@ -306,7 +321,7 @@ func confirmShapes(e *epoch, at func(trainer.Shape) float64, seconds float64) ([
 		once += at(s.shape)
 	}
 	if once > 0 && parts == maxStrata {
-		steps = min(max(int((seconds-widest)/once), steps), maxSteps)
+		steps = min(max(int((seconds-widest)/once), steps), most)
 	}
 	var shapes []trainer.Shape
 	for _, s := range strata {
@@ -326,7 +341,7 @@ func (r *run) measure(f *finalist, b trainer.Burst, strata []stratum, at func(tr
 	var variance, weights float64
 	f.least, f.ratio = 0, 0
 	for _, s := range strata {
-		times := timesOf(b, s.shape)
+		times := r.balanced(b, s.shape, f.Accumulation)
 		if len(times) == 0 || !(at(s.shape) > 0) {
 			continue
 		}
@@ -376,6 +391,16 @@ func (r *run) note(f *finalist, predicted search.Candidate) {
 	}
 }
 
+// keepMeasured puts the figures of those that were measured where enumerating anew
+// has put predictions.
+func (r *run) keepMeasured() {
+	for _, f := range r.measured {
+		if i := slices.IndexFunc(r.outcome.Feasible, func(c search.Candidate) bool { return c.Point == f.Point }); i >= 0 {
+			r.outcome.Feasible[i] = f.Candidate
+		}
+	}
+}
+
 // atPace returns c with its times multiplied.
 func atPace(c search.Candidate, factor float64) search.Candidate {
 	c.EpochSeconds *= factor
@@ -384,14 +409,30 @@ func atPace(c search.Candidate, factor float64) search.Candidate {
 	return c
 }
 
-// best orders finalists by what was measured.
+// best orders finalists by what is known of them.
 func (r *run) best(done []*finalist) *finalist {
 	cs := make([]search.Candidate, len(done))
 	for i, f := range done {
 		cs[i] = f.Candidate
 	}
-	search.Order(cs, r.Wishes.Prefer)
-	return done[slices.IndexFunc(done, func(f *finalist) bool { return f.Point == cs[0].Point })]
+	find := func(p Point) *finalist {
+		return done[slices.IndexFunc(done, func(f *finalist) bool { return f.Point == p })]
+	}
+	if r.Wishes.Prefer != Speed {
+		search.Order(cs, r.Wishes.Prefer)
+		return find(cs[0].Point)
+	}
+	r.weigh(done, cs)
+	search.Order(cs, Speed)
+	fastest := slices.MinFunc(cs, func(a, b search.Candidate) int {
+		return cmp.Compare(a.SecondsPerUsefulToken, b.SecondsPerUsefulToken)
+	})
+	// A tie must be one for all that is known of both.
+	doubt := 1 + max(math.Hypot(find(cs[0].Point).spread, find(fastest.Point).spread), betweenProcesses)
+	if cs[0].SecondsPerUsefulToken*doubt > fastest.SecondsPerUsefulToken*(1+search.Tie) {
+		return find(fastest.Point)
+	}
+	return find(cs[0].Point)
 }
 
 // setCache lets a GPU keep freed memory where the limit leaves room: clearing

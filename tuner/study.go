@@ -135,6 +135,8 @@ type run struct {
 	cache     int64                          // most that MLX kept of freed buffers
 	load      float64                        // seconds from start to first step
 	first     float64                        // seconds of the last burst's first step
+	update    float64                        // seconds that a step which ends an update takes longer than one that accumulates; 0 before that was seen
+	noise     []float64                      // relative differences of the steps of one shape in one burst
 	untimed   bool                           // some burst ended well and gave no times
 	pace      float64                        // what the last burst's steps took, over the least that they take
 	measured  []*finalist                    // those that were confirmed, of the space that is searched

@@ -69,6 +69,9 @@ func row(name string, races []*race) string {
 		100*far/n, 100*infeasible/n)
 }
 
+// freshSeeds are where the seeds begin that tune's rules were not settled on.
+const freshSeeds = 1_000_000
+
 // TestReplay runs every searcher on every ground and prints what it took.
 func TestReplay(t *testing.T) {
 	if *fullReplay == 0 {
@@ -90,6 +93,12 @@ func TestReplay(t *testing.T) {
 			whole, wholeSeconds = append(whole, float64(w.processes)), append(wholeSeconds, w.seconds)
 		}
 		fmt.Println(row("**tune**", mine))
+		var fresh []*race
+		for seed := range *fullReplay {
+			r, _, _ := ours(t, g, freshSeeds+uint64(seed))
+			fresh = append(fresh, r)
+		}
+		fmt.Println(row("tune, other seeds", fresh))
 		for _, s := range []struct {
 			name string
 			s    searcher
@@ -128,24 +137,33 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// What tune recommends always fits, and is the same for the same seed. How good it is
-// make bench-replay tells.
+// What tune recommends always fits, is within 5 % of the best in nine seeds of
+// ten, and is the same for the same seed.
 func TestOursOnKeptTable(t *testing.T) {
 	const seeds = 10
 	for _, g := range grounds(t, kept(t)) {
 		t.Run(g.name, func(t *testing.T) {
+			good := 0
 			for seed := range uint64(seeds) {
 				r, _, report := ours(t, g, seed)
-				if report.Verdict == tuner.Impossible {
+				if report.Verdict != tuner.Confirmed {
 					t.Fatalf("seed %d: %s: %s", seed, report.Verdict, report.Problem)
 				}
 				v := g.truth[r.incumbent]
 				if v.PeakBytes > g.limit {
 					t.Errorf("seed %d: %s takes %d bytes of %d", seed, r.incumbent, v.PeakBytes, g.limit)
 				}
+				if g.good(r.incumbent) {
+					good++
+				} else {
+					t.Logf("seed %d: %s is %.1f %% above the optimum", seed, r.incumbent, 100*(v.SecondsPerUsefulToken/g.best-1))
+				}
 				if again, _, _ := ours(t, g, seed); again.incumbent != r.incumbent || again.seconds != r.seconds || again.processes != r.processes {
 					t.Errorf("seed %d: once %s after %d processes, once %s after %d", seed, r.incumbent, r.processes, again.incumbent, again.processes)
 				}
+			}
+			if good < seeds*9/10 {
+				t.Errorf("%d of %d seeds are within 5 %% of the optimum", good, seeds)
 			}
 		})
 	}

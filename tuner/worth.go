@@ -1,0 +1,249 @@
+package tuner
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/tuner/predict"
+	"github.com/mlxdyno/mlxdyno/tuner/search"
+)
+
+// A process is the dearest thing that a search spends. What decides here is
+// whether one could change the recommendation.
+
+// unsure is the relative error of predicted times from which on they say nothing of
+// what larger batches could gain: with fewer shapes than constants it is a guess of
+// that size.
+const unsure = 0.10
+
+// saves reports whether p differs from the fastest bits and checkpointing of the
+// space by things that save memory and can only cost time: checkpointing, and on a
+// CPU, which computes with the weights unpacked, fewer bits.
+func (r *run) saves(p Point) bool {
+	fewer, checkpoints := p.Bits != r.space.Bits[0], p.Checkpointing && !r.space.Checkpointing[0]
+	return (fewer || checkpoints) && (!fewer || r.device == "cpu")
+}
+
+// couldPay reports whether what p saves could pay, by more than a tie, with a
+// larger batch: one that without it does not fit, and by the estimate might with it.
+func (r *run) couldPay(p Point) bool {
+	if r.Wishes.Prefer != Speed || !r.saves(p) || r.model.TimeError() >= unsure {
+		return true
+	}
+	problem := r.problem()
+	problem.Space.Bits, problem.Space.Checkpointing = problem.Space.Bits[:1], problem.Space.Checkpointing[:1]
+	fastest := func(cs []search.Candidate) float64 {
+		least := math.Inf(1)
+		for _, c := range cs {
+			least = min(least, r.lighten(c).SecondsPerUsefulToken)
+		}
+		return least
+	}
+	have := fastest(search.Enumerate(problem).Feasible)
+	problem.Limit, problem.Reject = math.MaxInt64, nil
+	might := slices.DeleteFunc(search.Enumerate(problem).Feasible, func(c search.Candidate) bool {
+		q := c.Point
+		q.Bits, q.Checkpointing = p.Bits, p.Checkpointing
+		return safely*float64(r.estimate(q, r.epoch(q.Batch, q.MaxSeqLength).Widest)) > float64(r.usable())
+	})
+	return have > fastest(might)*(1+search.Tie)
+}
+
+// worthCalibrating reports whether a burst to calibrate p could change what is
+// recommended, and if not, why. Other bits are measured when one of their
+// candidates is confirmed, which tells as much (learn). A higher rank is neither
+// faster nor smaller, so nothing that it could show matters.
+func (r *run) worthCalibrating(p Point) (why string, worth bool) {
+	first := r.anchor(r.space.Checkpointing[0])
+	if r.model == nil || r.Wishes.Prefer != Speed || !r.model.Measured(first.Condition()) {
+		return "", true
+	}
+	switch {
+	case p.Rank != first.Rank:
+		return "of the ranks that are allowed the least is the fastest and the smallest", false
+	case !r.couldPay(p):
+		return fmt.Sprintf("without it batches fit %s that are as fast as those that it could make room for", trainer.FormatBytes(r.usable())), false
+	}
+	return "", p.Bits == first.Bits
+}
+
+// worthConfirming reports whether a candidate could be the best although nothing
+// of the kind was measured.
+func (r *run) worthConfirming(c search.Candidate) bool {
+	return r.Wishes.Prefer != Speed || c.Rank == r.space.Ranks[0] && (r.model.Measured(c.Condition()) || r.couldPay(c.Point))
+}
+
+// onlySaves reports whether all that is known of c's time is that of a candidate
+// which is as fast or faster, and takes more memory.
+func (r *run) onlySaves(c search.Candidate) bool {
+	return r.saves(c.Point) && r.Wishes.Prefer == Speed && !r.model.Measured(c.Condition())
+}
+
+// after reports whether c should wait for another candidate, of a kind that was
+// measured, which is predicted to be as fast.
+func (r *run) after(c search.Candidate, tried map[Point]bool) bool {
+	return r.onlySaves(c) && slices.ContainsFunc(r.outcome.Feasible, func(d search.Candidate) bool {
+		return !tried[d.Point] && r.worthConfirming(d) && r.model.Measured(d.Condition()) && d.SecondsPerUsefulToken <= c.SecondsPerUsefulToken*(1+search.Tie)
+	})
+}
+
+// learn takes what a confirmation shows beside its candidate: what an update
+// costs, peaks, and where its bits were not measured before, a calibration of them.
+// It reports whether the model's times rest on it now.
+func (r *run) learn(b trainer.Burst, p Point) bool {
+	if u, ok := updateSeconds(b, p.Accumulation); ok {
+		r.update = u
+	}
+	known := r.model.Measured(p.Condition())
+	samples := samplesOf(b, p)
+	for i := range samples {
+		if known { // its time is what the prediction is held against
+			samples[i].Seconds = 0
+		}
+		if p.Accumulation > 1 { // the model knows steps that update
+			beside := 4 * float64(r.known.AdapterParameters(p.Rank))
+			samples[i].PeakBytes = max(samples[i].PeakBytes-beside, 0) / (1 + accumulated)
+			samples[i].ActiveBytes = 0 // what has accumulated is in it
+			if !known {
+				samples[i].Seconds += r.update
+			}
+		}
+	}
+	all := slices.Concat(r.samples, samples)
+	m, ok := predict.Fit(all, r.known)
+	if !ok || !m.Measured(p.Condition()) {
+		return false
+	}
+	r.samples, r.model = all, m
+	return !known
+}
+
+// updateSeconds is what a step that ends an update takes longer than one that
+// only accumulates; false when the burst does not tell.
+func updateSeconds(b trainer.Burst, accumulation int) (float64, bool) {
+	if accumulation < 2 {
+		return 0, false
+	}
+	var extra []float64
+	for _, s := range b.Summary.Shapes {
+		var ends, others []float64
+		for i, step := range stepsOf(b, trainer.Shape{Batch: s.Batch, Width: s.Width}) {
+			switch {
+			case i == 0: // pays for first allocations
+			case step.Number%accumulation == 0:
+				ends = append(ends, step.Seconds)
+			default:
+				others = append(others, step.Seconds)
+			}
+		}
+		if len(ends) > 0 && len(others) > 0 {
+			extra = append(extra, slices.Min(ends)-slices.Min(others))
+		}
+	}
+	if len(extra) == 0 {
+		return 0, false
+	}
+	return max(0, median(extra)), true
+}
+
+// balanced are the times of the steps of a shape with an equal part of an update in
+// each, whichever of them were the ones that ended one.
+func (r *run) balanced(b trainer.Burst, shape trainer.Shape, accumulation int) []float64 {
+	times := timesOf(b, shape)
+	steps := stepsOf(b, shape)
+	if accumulation < 2 || len(times) == 0 {
+		return times
+	}
+	for i, s := range steps[len(steps)-len(times):] {
+		times[i] += r.update / float64(accumulation)
+		if s.Number%accumulation == 0 {
+			times[i] = max(times[i]-r.update, times[i]/2)
+		}
+	}
+	return times
+}
+
+func stepsOf(b trainer.Burst, shape trainer.Shape) []trainer.StepRecord {
+	var out []trainer.StepRecord
+	for _, s := range b.Summary.Steps {
+		if s.Shape.Batch == shape.Batch && s.Shape.Width == shape.Width {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// lighten takes from a prediction the updates that an accumulating candidate does
+// not do in every step, as calibration's steps did.
+func (r *run) lighten(c search.Candidate) search.Candidate {
+	if c.Accumulation < 2 || !(c.EpochSeconds > 0) || r.update == 0 {
+		return c
+	}
+	batches := float64(r.epoch(c.Batch, c.MaxSeqLength).Batches)
+	saved := r.update * (1 - 1/float64(c.Accumulation)) * batches
+	return atPace(c, max(1-saved/c.EpochSeconds, 0.5))
+}
+
+// missed is how far the prediction of what was measured was off, as a factor.
+func (r *run) missed(f *finalist) float64 {
+	c, ok := r.problem().Predict(f.Point)
+	if !ok {
+		return f.least
+	}
+	return f.SecondsPerUsefulToken / r.lighten(c).SecondsPerUsefulToken
+}
+
+// weigh puts into cs what calibration and confirmation together say of the time of
+// each finalist. Both are measurements, by different processes, and processes of
+// one configuration differ: one of them alone has called the slower one of two
+// faster. What all predictions miss alike says nothing of who is faster.
+func (r *run) weigh(done []*finalist, cs []search.Candidate) {
+	var shift float64
+	for _, f := range done {
+		shift += math.Log(r.missed(f)) / float64(len(done))
+	}
+	for i, f := range done {
+		if f.alone {
+			continue
+		}
+		told := math.Hypot(r.model.TimeError(), betweenProcesses)
+		shown := math.Hypot(f.spread, betweenProcesses)
+		share := told * told / (told*told + shown*shown) // of the confirmation
+		cs[i] = atPace(cs[i], math.Exp((1-share)*(shift-math.Log(r.missed(f)))))
+	}
+}
+
+// precise is how well a confirmation should know the time of a shape, relative.
+// Processes of one configuration differ by more, so more steps would not help.
+const precise = 0.03
+
+// confirmSteps is how many steps of a shape tell its time as well, by how far the
+// steps of a shape differed so far, with the first that does not count.
+func (r *run) confirmSteps() int {
+	if len(r.noise) == 0 {
+		return maxSteps
+	}
+	n := math.Pow(median(r.noise)/precise, 2)
+	return min(max(int(math.Ceil(n))+1, fewestSteps), maxSteps)
+}
+
+// noteNoise keeps how far the steps of each shape differ, relative.
+func (r *run) noteNoise(b trainer.Burst) {
+	for _, s := range b.Summary.Shapes {
+		times := timesOf(b, trainer.Shape{Batch: s.Batch, Width: s.Width})
+		if len(times) < 2 {
+			continue
+		}
+		var sum, squares float64
+		for _, t := range times {
+			sum += t
+		}
+		mean := sum / float64(len(times))
+		for _, t := range times {
+			squares += (t - mean) * (t - mean)
+		}
+		r.noise = append(r.noise, math.Sqrt(squares/float64(len(times)-1))/mean)
+	}
+}

@@ -1,0 +1,87 @@
+package tuner
+
+import (
+	"context"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/mlxdyno/mlxdyno/trainer"
+)
+
+func TestProcessesThatCouldChangeNothing(t *testing.T) {
+	calibrates := func(what func(Point) bool) func(*Report) bool {
+		return func(r *Report) bool {
+			return slices.ContainsFunc(r.Bursts, func(b BurstRecord) bool { return b.Purpose == "calibrate" && what(b.Point) })
+		}
+	}
+	runs := func(what func(Point) bool) func(*Report) bool {
+		return func(r *Report) bool {
+			return slices.ContainsFunc(r.Bursts, func(b BurstRecord) bool { return what(b.Point) })
+		}
+	}
+	checkpointing := func(p Point) bool { return p.Checkpointing }
+	fewerBits := func(p Point) bool { return p.Bits != 0 }
+	highRank := func(p Point) bool { return p.Rank > 16 }
+	tests := []struct {
+		name   string
+		limit  int64
+		change func(*machine, *Study)
+		spent  func(*Report) bool
+		want   bool
+	}{
+		{"checkpointing where all fits", 64 << 30, nil, runs(checkpointing), false},
+		{"checkpointing where larger batches would pay", 900 << 20, func(m *machine, _ *Study) { m.t0 = 0.3 }, calibrates(checkpointing), true},
+		{"checkpointing, to save memory", 64 << 30, func(_ *machine, s *Study) { s.Wishes.Prefer = Memory }, calibrates(checkpointing), true},
+		{"fewer bits on a CPU where all fits", 64 << 30, func(_ *machine, s *Study) { s.Wishes.MinBits = 4 }, runs(fewerBits), false},
+		{"fewer bits on a GPU", 64 << 30, func(m *machine, s *Study) { s.Wishes.MinBits, m.device = 4, "metal" }, runs(fewerBits), true},
+		{"fewer bits on a GPU, to calibrate", 64 << 30, func(m *machine, s *Study) { s.Wishes.MinBits, m.device = 4, "metal" }, calibrates(fewerBits), false},
+		{"higher ranks", 64 << 30, func(_ *machine, s *Study) { s.Wishes.Ranks = []int{16, 32, 64} }, runs(highRank), false},
+		{"higher ranks, for quality", 64 << 30, func(_ *machine, s *Study) {
+			s.Wishes.Ranks, s.Wishes.Prefer = []int{16, 32, 64}, Quality
+		}, runs(highRank), true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			m := laptop()
+			s := study(m, tt.limit)
+			if tt.change != nil {
+				tt.change(m, &s)
+			}
+			m.kill = float64(tt.limit)
+			r, err := s.Run(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Verdict != Confirmed {
+				t.Fatalf("%s: %s", r.Verdict, r.Problem)
+			}
+			if got := tt.spent(r); got != tt.want {
+				t.Errorf("ran %t, want %t: %+v", got, tt.want, r.Bursts)
+			}
+		})
+	}
+}
+
+// What an update costs is read off a burst that accumulates, and such steps are
+// compared as if each did its part of one.
+func TestUpdatesAreTakenOutOfAccumulatingSteps(t *testing.T) {
+	shape := trainer.Shape{Batch: 1, Width: 33}
+	var events []trainer.Event
+	for i, seconds := range []float64{0.9, 0.1, 0.1, 0.15, 0.1, 0.1, 0.1, 0.15} {
+		events = append(events, trainer.Event{Step: i + 1, Payload: trainer.Step{Shape: shape, Seconds: seconds}})
+	}
+	b := trainer.Burst{Summary: trainer.Summarize(events)}
+	u, ok := updateSeconds(b, 4)
+	if !ok || math.Abs(u-0.05) > 1e-9 {
+		t.Fatalf("an update of %g s (%t), want 0.05", u, ok)
+	}
+	if _, ok := updateSeconds(b, 1); ok {
+		t.Error("steps that all update tell what an update costs")
+	}
+	for i, v := range (&run{update: u}).balanced(b, shape, 4) {
+		if math.Abs(v-0.1125) > 1e-9 {
+			t.Errorf("step %d of %g s, want 0.1125", i+2, v)
+		}
+	}
+}
