@@ -7,6 +7,9 @@ GO      := CGO_ENABLED=0 go
 BUILD   := $(GO) build -trimpath -ldflags '-s -w -X main.Version=$(VERSION)'
 BIN     := bin/mlxdyno
 
+# The property tests draw the same cases each time. `make properties` draws others.
+export RAPID_SEED ?= 1
+
 # Packages that touch no MLX: quick, run in parallel and under the race detector.
 # The others need what setup made and run one after another, so that they do not
 # share cores.
@@ -73,6 +76,11 @@ cross: ## build for darwin/arm64, linux/amd64 and linux/arm64
 	GOOS=darwin GOARCH=arm64 $(BUILD) -o build/darwin-arm64/mlxdyno ./cmd/mlxdyno
 	GOOS=linux  GOARCH=amd64 $(BUILD) -o build/linux-amd64/mlxdyno  ./cmd/mlxdyno
 	GOOS=linux  GOARCH=arm64 $(BUILD) -o build/linux-arm64/mlxdyno  ./cmd/mlxdyno
+
+CHECKS ?= 1000
+.PHONY: properties
+properties: ## every property test with CHECKS (1000) cases that were not drawn before; what fails prints how to see it again
+	RAPID_SEED=0 RAPID_CHECKS=$(CHECKS) $(GO) test -count=1 -timeout 120m $(PURE)
 
 # A count, not a time: Go's fuzzer now and then reports its own deadline as a failure.
 FUZZTIME ?= 30000x

@@ -102,24 +102,27 @@ func (r *run) calibrate(ctx context.Context) error {
 		points = append(points, p)
 	}
 	r.known = r.files()
-	r.samples, r.model, r.outcome = nil, nil, search.Outcome{}
+	r.samples, r.model, r.outcome, r.heldBack = nil, nil, search.Outcome{}, nil
 	for i, p := range points {
 		if why, worth := r.worthCalibrating(p); !worth {
-			if why != "" {
-				r.report.NotTried = append(r.report.NotTried, NotTried{What: "calibration " + describe(p), Why: why})
-			}
+			r.heldBack = append(r.heldBack, heldBack{p, why})
 			continue
 		}
-		err := r.calibrateAt(ctx, p, i, len(points))
-		if errors.Is(err, errSpent) && r.model != nil {
-			r.report.NotTried = append(r.report.NotTried, NotTried{What: "calibration " + describe(p), Why: "the budget was spent; give --budget more"})
-			continue
-		}
-		if err != nil {
+		if err := r.calibrateIfTime(ctx, p, i, len(points)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// calibrateIfTime says so when there is no time for a burst that can be done without.
+func (r *run) calibrateIfTime(ctx context.Context, p Point, nth, of int) error {
+	err := r.calibrateAt(ctx, p, nth, of)
+	if errors.Is(err, errSpent) && r.model != nil {
+		r.report.NotTried = append(r.report.NotTried, NotTried{What: "calibration " + describe(p), Why: "the budget was spent; give --budget more"})
+		return nil
+	}
+	return err
 }
 
 // noteLosses keeps the losses of the longest calibration burst of a condition.
@@ -201,10 +204,11 @@ func (r *run) affordable(p Point, shapes []trainer.Shape, seconds float64) []tra
 // below the one that died, that were not run before.
 func (r *run) smallerShapes(p Point, before []trainer.Shape) []trainer.Shape {
 	var out []trainer.Shape
+	fatal := slices.MinFunc(r.deaths[p.Condition()], func(a, b trainer.Shape) int { return cmp.Compare(a.Positions(), b.Positions()) })
 	all := r.epoch(r.smallestBatch(), p.MaxSeqLength).shapes()
 	for _, s := range all {
 		s.Steps = calibrateFor
-		if s.Positions() <= r.died[p.Condition()]*7/10 && !slices.Contains(before, s) {
+		if s.Positions() <= fatal.Positions()*7/10 && !slices.Contains(before, s) {
 			out = append(out, s)
 		}
 	}
@@ -305,7 +309,7 @@ func (r *run) calibrationShapes(p Point) []trainer.Shape {
 		}
 		s := shapes[int(math.Round(want.quantile*float64(len(shapes)-1)))]
 		s.Steps = calibrateFor
-		if fatal, ok := r.died[p.Condition()]; ok && s.Positions() >= fatal || slices.Contains(all, s) || !r.safe(p, s) {
+		if r.deadly(p.Condition(), s) || slices.Contains(all, s) || !r.safe(p, s) {
 			continue
 		}
 		all = append(all, s)
@@ -386,20 +390,33 @@ func (r *run) noteDeath(c predict.Condition, shapes []trainer.Shape, b trainer.B
 	done := len(b.Summary.Steps)
 	for _, s := range shapes {
 		if done < s.Steps {
-			if fatal, ok := r.died[c]; !ok || s.Positions() < fatal {
-				r.died[c] = s.Positions()
-			}
+			r.deaths[c] = append(r.deaths[c], trainer.Shape{Batch: s.Batch, Width: s.Width})
 			return
 		}
 		done -= s.Steps
 	}
 }
 
-// reject leaves out points whose widest step is like one that died.
-func (r *run) reject(p Point, s trainer.Shape) {
-	if fatal, ok := r.died[p.Condition()]; !ok || s.Positions() < fatal {
-		r.died[p.Condition()] = s.Positions()
-	}
+// deadly reports whether a step has no fewer positions than one at which a process
+// died, and takes no less by the model, if there is one: rows may be shorter.
+func (r *run) deadly(c predict.Condition, s trainer.Shape) bool {
+	return slices.ContainsFunc(r.deaths[c], func(fatal trainer.Shape) bool {
+		if s.Positions() < fatal.Positions() {
+			return false
+		}
+		if r.model == nil {
+			return true
+		}
+		one, ok := r.model.Peak(c, s)
+		other, known := r.model.Peak(c, fatal)
+		return !ok || !known || one.Value >= other.Value
+	})
+}
+
+// fail leaves a point out that was predicted to fit.
+func (r *run) fail(p Point, why string) {
+	r.failed[p] = why
+	r.measured = slices.DeleteFunc(r.measured, func(f *finalist) bool { return f.Point == p })
 	r.enumerate()
 }
 
@@ -416,7 +433,10 @@ func (r *run) problem() search.Problem {
 			return 4*r.known.AdapterParameters(p.Rank) + int64(accumulated*float64(peak))
 		},
 		Reject: func(p Point) string {
-			if fatal, ok := r.died[p.Condition()]; ok && r.epoch(p.Batch, p.MaxSeqLength).Widest.Positions() >= fatal {
+			if why := r.failed[p]; why != "" {
+				return why
+			}
+			if r.deadly(p.Condition(), r.epoch(p.Batch, p.MaxSeqLength).Widest) {
 				return "a burst of that size died"
 			}
 			return ""
@@ -424,13 +444,27 @@ func (r *run) problem() search.Problem {
 	}
 }
 
+// enumerate asks the model of the whole space. What was measured counts as measured.
 func (r *run) enumerate() {
 	r.outcome = search.Enumerate(r.problem())
-	for i, c := range r.outcome.Feasible {
-		r.outcome.Feasible[i] = r.lighten(c)
+	for _, cs := range [][]Candidate{r.outcome.Feasible, r.outcome.Doubtful} {
+		for i, c := range cs {
+			cs[i] = r.lighten(c)
+		}
+	}
+	for _, f := range r.measured {
+		is := func(c Candidate) bool { return c.Point == f.Point }
+		if i := slices.IndexFunc(r.outcome.Feasible, is); i >= 0 {
+			r.outcome.Feasible[i] = f.Candidate
+			continue
+		}
+		// It fits, whatever the model says.
+		r.outcome.Feasible = append(r.outcome.Feasible, f.Candidate)
+		r.outcome.Doubtful = slices.DeleteFunc(r.outcome.Doubtful, is)
+		r.outcome.Infeasible[search.WhyMemory]--
 	}
 	search.Order(r.outcome.Feasible, r.Wishes.Prefer)
-	r.keepMeasured()
+	search.Order(r.outcome.Doubtful, r.Wishes.Prefer)
 }
 
 // samplesOf turns the steps of a burst of shapes into samples: the highest peak

@@ -120,8 +120,8 @@ func (r *run) decideReload(d *decision, f *finalist, s steadiness) int {
 		}
 		return 0
 	}
-	g := r.growth(f, s)
-	g.steps, g.multiple = c.Steps, f.Accumulation
+	g := r.growth(f.Candidate, f.trace, s)
+	g.steps = c.Steps
 	n, ok := g.interval()
 	lost, headroom := trainer.FormatBytes(int64(s.leak.BytesAStep)), trainer.FormatBytes(max(g.headroom, 0))
 	gate := slices.IndexFunc(r.report.Gates, func(g Gate) bool { return g.Name == gateLeak })
@@ -146,11 +146,6 @@ func (r *run) decideReload(d *decision, f *finalist, s steadiness) int {
 		c.ReloadInterval = n
 	}
 	return n
-}
-
-// growth is what the stability burst says of a process that leaks.
-func (r *run) growth(f *finalist, s steadiness) growth {
-	return growth{bytesAStep: s.leak.BytesAStep, headroom: r.headroom(f), slowdown: s.slowdown, reload: r.load + f.trace}
 }
 
 // decideLimits sets MLX's limits. The memory limit is a guideline above which
@@ -316,6 +311,11 @@ func (r *run) finishReport() {
 	slices.Sort(reasons)
 	for _, why := range reasons {
 		out.Infeasible = append(out.Infeasible, Infeasible{Why: why, Count: r.outcome.Infeasible[why]})
+	}
+	for _, h := range r.heldBack {
+		if h.why != "" {
+			r.report.NotTried = append(r.report.NotTried, NotTried{What: "calibration " + describe(h.Point), Why: h.why})
+		}
 	}
 	if r.model == nil {
 		return

@@ -81,8 +81,18 @@ func (r *run) confirm(ctx context.Context) (*finalist, error) {
 	}
 	for len(r.measured) < maxFinalists && len(tried) < 2*maxFinalists {
 		c, ok := r.nextFinalist(r.measured, tried)
+		if d, doubtful := r.doubtful(r.measured, tried); doubtful && (!ok || len(r.measured) > 0) { // it would gain more than a tie
+			c, ok = d, true
+		}
 		if !ok {
-			break
+			more, err := r.calibrateHeldBack(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if !more {
+				break
+			}
+			continue
 		}
 		tried[c.Point] = true
 		f, err := r.confirmOne(ctx, c)
@@ -94,10 +104,12 @@ func (r *run) confirm(ctx context.Context) (*finalist, error) {
 			return nil, err
 		case f != nil && f.lacks == "":
 			r.measured = append(r.measured, f)
+			r.enumerate()
 		case f != nil:
 			partly = append(partly, f)
 		}
 	}
+	r.noteUntried(tried)
 	rejected := func(f *finalist) bool {
 		return !slices.ContainsFunc(r.outcome.Feasible, func(c search.Candidate) bool { return c.Point == f.Point })
 	}
@@ -130,6 +142,22 @@ func (r *run) nextFinalist(done []*finalist, tried map[Point]bool) (search.Candi
 		}
 	}
 	return search.Candidate{}, false
+}
+
+// noteUntried names the best candidate that may be faster than what was measured and
+// for whose burst there is no time.
+func (r *run) noteUntried(tried map[Point]bool) {
+	if len(r.measured) == 0 || r.bursts.left() >= r.needForWinner() {
+		return
+	}
+	best := r.best(r.measured)
+	for _, c := range r.outcome.Feasible {
+		if faster := 1 - c.SecondsPerUsefulToken*r.missed(best)/best.SecondsPerUsefulToken; !tried[c.Point] && faster > search.Tie {
+			r.report.NotTried = append(r.report.NotTried, NotTried{What: c.String(),
+				Why: fmt.Sprintf("it is predicted to be %.0f %% faster than what was chosen, and there is no time left to see; give the search more with --budget", 100*faster)})
+			return
+		}
+	}
 }
 
 func quality(c search.Candidate) [3]int { return [3]int{bitsOf(c.Bits), c.MaxSeqLength, c.Rank} }
@@ -177,6 +205,7 @@ func (r *run) confirmOne(ctx context.Context, c search.Candidate) (*finalist, er
 		r.observe(burst)
 		if !burst.Result.Outcome.Good() {
 			r.noteDeath(c.Condition(), job.Shapes, burst)
+			r.learn(burst, c.Point)
 			r.enumerate()
 			return nil, nil
 		}
@@ -191,7 +220,7 @@ func (r *run) confirmOne(ctx context.Context, c search.Candidate) (*finalist, er
 			r.noteUntimed(c.String())
 		}
 		if f.peak > r.usable() {
-			r.reject(c.Point, f.plan.Widest)
+			r.fail(c.Point, "measured to exceed the memory limit")
 			return nil, nil
 		}
 		again := f.lacks != ""
@@ -378,7 +407,7 @@ func (r *run) measure(f *finalist, b trainer.Burst, strata []stratum, at func(tr
 // note writes down what the confirmation says of the candidate and of the
 // prediction.
 func (r *run) note(f *finalist, predicted search.Candidate) {
-	f.Measured, f.Extrapolated = true, false
+	f.Measured, f.Fits, f.Extrapolated = true, true, false
 	f.PeakBytes, f.PeakErrorBytes = f.peak, f.jitter
 	f.Candidate = atPace(f.Candidate, f.least)
 	r.report.Checks = append(r.report.Checks, Check{What: "confirmation", Candidate: f.Point, HeldOut: true,
@@ -386,19 +415,6 @@ func (r *run) note(f *finalist, predicted search.Candidate) {
 		PeakError:                trainer.Some(float64(predicted.PeakBytes)/float64(f.peak) - 1),
 		PredictedTokensPerSecond: trainer.Some(predicted.TokensPerSecond), MeasuredTokensPerSecond: trainer.Some(f.TokensPerSecond),
 		TokensError: trainer.Some(predicted.TokensPerSecond/f.TokensPerSecond - 1)})
-	if i := slices.IndexFunc(r.outcome.Feasible, func(c search.Candidate) bool { return c.Point == f.Point }); i >= 0 {
-		r.outcome.Feasible[i] = f.Candidate
-	}
-}
-
-// keepMeasured puts the figures of those that were measured where enumerating anew
-// has put predictions.
-func (r *run) keepMeasured() {
-	for _, f := range r.measured {
-		if i := slices.IndexFunc(r.outcome.Feasible, func(c search.Candidate) bool { return c.Point == f.Point }); i >= 0 {
-			r.outcome.Feasible[i] = f.Candidate
-		}
-	}
 }
 
 // atPace returns c with its times multiplied.

@@ -122,7 +122,7 @@ func (r *run) judgePeak(g gates, f *finalist, s *steadiness, b trainer.Burst) {
 	if p := r.peakAt(f.Point, f.plan.Widest); p > 0 {
 		f.peakBias = float64(f.peak) / p
 	}
-	f.PeakBytes = f.peak
+	f.PeakBytes, f.PeakErrorBytes = f.peak, f.jitter
 	for _, step := range b.Summary.Steps {
 		f.cache = max(f.cache, step.Memory.Cache.Or(0))
 	}
@@ -135,7 +135,7 @@ func (r *run) headroom(f *finalist) int64 { return max(r.usable()-f.peak-3*f.jit
 
 // judgeLeak asks whether what is lost over the planned steps matters.
 func (r *run) judgeLeak(g gates, f *finalist, s *steadiness) {
-	steps, headroom := r.plannedSteps(f), r.headroom(f)
+	steps, headroom := r.plannedSteps(f.Candidate), r.headroom(f)
 	if s.leak.State == leak.Inconclusive {
 		g.unknown(gateLeak, float64(headroom), "B", "%s", s.leak.Reason)
 		return
@@ -146,11 +146,11 @@ func (r *run) judgeLeak(g gates, f *finalist, s *steadiness) {
 }
 
 // plannedSteps is how many steps the training will have at the winner's batch.
-func (r *run) plannedSteps(f *finalist) int {
+func (r *run) plannedSteps(c Candidate) int {
 	if r.userSet("iters") {
 		return r.Base.Config.Schedule.Steps
 	}
-	return roundUp((r.axes.rows+f.Batch-1)/f.Batch, f.Accumulation)
+	return roundUp((r.axes.rows+c.Batch-1)/c.Batch, c.Accumulation)
 }
 
 // judgePace asks whether steps stay as long as they are. A drift fails only where it

@@ -95,6 +95,7 @@ func TestGates(t *testing.T) {
 				s := study(m, 8<<30)
 				s.Strain = calm
 				s.Wishes.Budget = 4 * DefaultBudget
+				s.Wishes.Prefer = Quality // which measures with checkpointing and without
 				tt.change(m, &s)
 				s.Device = m.kind()
 				r, err := s.Run(context.Background())

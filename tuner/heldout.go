@@ -56,6 +56,7 @@ func (s Study) HoldOut(ctx context.Context, n int) (out []HeldOut, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.bursts.close()) }()
+	r.Wishes.Prefer = Quality // which leaves no condition out
 	r.space = r.axes.space(r.axes.bits[0])
 	if err := r.calibrate(ctx); err != nil {
 		return nil, err

@@ -49,6 +49,7 @@ func TestHoldOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.bursts.close()
+	r.Wishes.Prefer = Quality
 	r.space = r.axes.space(r.axes.bits[0])
 	if err := r.calibrate(context.Background()); err != nil {
 		t.Fatal(err)

@@ -146,3 +146,29 @@ func TestPlantedLeakStaysUnderTheLimit(t *testing.T) {
 		t.Errorf("%d studies replaced a process", replaced)
 	}
 }
+
+// A candidate that is faster by itself, but leaves a leak so little room that
+// processes are replaced all the time, gives way to one that takes less memory.
+func TestReloadsCountInTheChoice(t *testing.T) {
+	m := laptop()
+	m.noise, m.t0 = 0, 0.015625
+	for _, tt := range []struct {
+		leak          int64
+		checkpointing bool
+	}{{0, false}, {285304, true}} {
+		m.leak = tt.leak
+		s := study(m, 734120464)
+		for knob, value := range map[string]string{"iters": "204", "batch-size": "2", "grad-accumulation-steps": "1"} {
+			if err := s.Base.Set(knob, value, trainer.FromFlag); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r, err := s.Run(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Config.Plan.Checkpointing; r.Verdict != Confirmed || got != tt.checkpointing || r.Config.Schedule.ReloadInterval != 0 {
+			t.Errorf("%d bytes a step: %s with checkpointing %t, a new process every %d steps", tt.leak, r.Verdict, got, r.Config.Schedule.ReloadInterval)
+		}
+	}
+}

@@ -128,20 +128,22 @@ type run struct {
 	known     predict.Known
 	samples   []predict.Sample
 	model     *predict.Model
-	died      map[predict.Condition]int64    // positions of the smallest step at which a process died
-	lastDeath trainer.Burst                  // the last calibration burst whose process died
-	losses    map[predict.Condition][]lossAt // of calibration's steps, in order
-	host      int64                          // bytes of the process outside MLX
-	cache     int64                          // most that MLX kept of freed buffers
-	load      float64                        // seconds from start to first step
-	first     float64                        // seconds of the last burst's first step
-	update    float64                        // seconds that a step which ends an update takes longer than one that accumulates; 0 before that was seen
-	noise     []float64                      // relative differences of the steps of one shape in one burst
-	untimed   bool                           // some burst ended well and gave no times
-	pace      float64                        // what the last burst's steps took, over the least that they take
-	measured  []*finalist                    // those that were confirmed, of the space that is searched
-	lacks     []string                       // why the result is not confirmed, beside gates
-	device    string                         // cpu, metal or cuda
+	deaths    map[predict.Condition][]trainer.Shape // steps at which a process died
+	failed    map[Point]string                      // why what was run is out, although it was predicted to fit
+	heldBack  []heldBack                            // calibrations that could have changed nothing
+	lastDeath trainer.Burst                         // the last calibration burst whose process died
+	losses    map[predict.Condition][]lossAt        // of calibration's steps, in order
+	host      int64                                 // bytes of the process outside MLX
+	cache     int64                                 // most that MLX kept of freed buffers
+	load      float64                               // seconds from start to first step
+	first     float64                               // seconds of the last burst's first step
+	update    float64                               // seconds that a step which ends an update takes longer than one that accumulates; 0 before that was seen
+	noise     []float64                             // relative differences of the steps of one shape in one burst
+	untimed   bool                                  // some burst ended well and gave no times
+	pace      float64                               // what the last burst's steps took, over the least that they take
+	measured  []*finalist                           // those that were confirmed, of the space that is searched
+	lacks     []string                              // why the result is not confirmed, beside gates
+	device    string                                // cpu, metal or cuda
 	outcome   search.Outcome
 }
 
@@ -175,7 +177,7 @@ func (s Study) prepare() (*run, error) {
 	if s.Keys.Model == "" {
 		s.Keys.Model = s.Facts.Key
 	}
-	r := &run{Study: s, device: s.Device, pace: 1, plans: map[[2]int]*epoch{}, died: map[predict.Condition]int64{}, losses: map[predict.Condition][]lossAt{}}
+	r := &run{Study: s, device: s.Device, pace: 1, plans: map[[2]int]*epoch{}, deaths: map[predict.Condition][]trainer.Shape{}, failed: map[Point]string{}, losses: map[predict.Condition][]lossAt{}}
 	r.report = &Report{Schema: Schema, Verdict: Unconfirmed, Limit: s.Limit, Wishes: s.Wishes, Keys: s.Keys, Seed: s.Seed}
 	r.bursts = &bench{study: &r.Study, report: r.report}
 	axes, err := s.axes()
@@ -211,7 +213,7 @@ func (r *run) search(ctx context.Context) error {
 			return &impossible{problem: fmt.Sprintf("no step could be timed within the budget: the first one took %.3g s to compile", r.first),
 				hint: "give the search more time with --budget"}
 		}
-		if len(r.outcome.Feasible) == 0 {
+		if len(r.outcome.Feasible)+len(r.outcome.Doubtful) == 0 {
 			continue
 		}
 		done, err := r.settle(ctx)
@@ -222,11 +224,19 @@ func (r *run) search(ctx context.Context) error {
 	return r.nothingFits()
 }
 
+// maxWinners is how many are watched for leaks: one may die, and one leak so much that
+// another is better.
+const maxWinners = 3
+
 // settle confirms the best candidates and tests the winner. It returns false
 // when none of them held what was predicted.
 func (r *run) settle(ctx context.Context) (bool, error) {
-	for range 2 {
-		winner, err := r.confirm(ctx)
+	var next *finalist
+	for range maxWinners {
+		winner, err := next, error(nil)
+		if winner == nil {
+			winner, err = r.confirm(ctx)
+		}
 		if err != nil || winner == nil {
 			return false, err
 		}
@@ -238,9 +248,18 @@ func (r *run) settle(ctx context.Context) (bool, error) {
 			return false, err
 		}
 		if !stable.survived {
-			r.lacks = nil
-			r.reject(winner.Point, winner.plan.Widest)
+			r.lacks, next = nil, nil
+			r.fail(winner.Point, "it died while it was watched for leaks")
 			continue
+		}
+		if next == nil {
+			if next, err = r.reloadingLess(ctx, winner, stable); err != nil {
+				return false, err
+			}
+			if next != nil {
+				r.lacks = nil
+				continue
+			}
 		}
 		winner.Candidate = atPace(winner.Candidate, winner.ratio/winner.least)
 		if err := r.rehearse(ctx, winner); err != nil {

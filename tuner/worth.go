@@ -1,6 +1,7 @@
 package tuner
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -18,6 +19,17 @@ import (
 // that size.
 const unsure = 0.10
 
+// worthATry is what must be expected of a candidate that may not fit: about as much as
+// of one that is as fast as the best, give or take what predictions miss.
+const worthATry = 0.02
+
+// maxDoubts is how many candidates that may not fit are tried before one did.
+const maxDoubts = 2
+
+// hardly is how much less than estimated from files a peak may turn out to be: half
+// of it has been seen.
+const hardly = 0.5
+
 // saves reports whether p differs from the fastest bits and checkpointing of the
 // space by things that save memory and can only cost time: checkpointing, and on a
 // CPU, which computes with the weights unpacked, fewer bits.
@@ -34,21 +46,87 @@ func (r *run) couldPay(p Point) bool {
 	}
 	problem := r.problem()
 	problem.Space.Bits, problem.Space.Checkpointing = problem.Space.Bits[:1], problem.Space.Checkpointing[:1]
-	fastest := func(cs []search.Candidate) float64 {
-		least := math.Inf(1)
-		for _, c := range cs {
-			least = min(least, r.lighten(c).SecondsPerUsefulToken)
-		}
-		return least
+	fits := map[Point]bool{}
+	for _, c := range search.Enumerate(problem).Feasible {
+		fits[c.Point] = true
 	}
-	have := fastest(search.Enumerate(problem).Feasible)
+	for _, f := range r.measured {
+		fits[f.Point] = true
+	}
+	have, might := math.Inf(1), math.Inf(1)
 	problem.Limit, problem.Reject = math.MaxInt64, nil
-	might := slices.DeleteFunc(search.Enumerate(problem).Feasible, func(c search.Candidate) bool {
+	for _, c := range search.Enumerate(problem).Feasible {
+		seconds := r.lighten(c).SecondsPerUsefulToken
+		if fits[c.Point] {
+			have = min(have, seconds)
+		}
 		q := c.Point
 		q.Bits, q.Checkpointing = p.Bits, p.Checkpointing
-		return safely*float64(r.estimate(q, r.epoch(q.Batch, q.MaxSeqLength).Widest)) > float64(r.usable())
-	})
-	return have > fastest(might)*(1+search.Tie)
+		widest := r.epoch(q.Batch, q.MaxSeqLength).Widest
+		if min(hardly*float64(r.estimate(q, widest)), r.model.Guess(q.Condition(), widest).Value) <= float64(r.usable()) {
+			might = min(might, seconds)
+		}
+	}
+	return have > might*(1+search.Tie)
+}
+
+// heldBack is a calibration that could not change what is recommended, as far as was
+// known.
+type heldBack struct {
+	Point
+	why string // empty when its point is known otherwise
+}
+
+// calibrateHeldBack runs the first of the calibrations held back that could pay after
+// all: what was measured since may have left less that fits. It reports whether there
+// was one.
+func (r *run) calibrateHeldBack(ctx context.Context) (bool, error) {
+	for i, h := range r.heldBack {
+		if _, worth := r.worthCalibrating(h.Point); worth && r.bursts.left() > r.needForWinner() {
+			r.heldBack = slices.Delete(r.heldBack, i, i+1)
+			err := r.calibrateIfTime(ctx, h.Point, 0, 1)
+			r.enumerate()
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// doubtful returns the candidate among those that might exceed the limit from which
+// most is to be expected: what it would save, times how likely it fits. That must be
+// worth a process. When nothing was measured yet, anything is, a few times: what is
+// measured of one that dies tells how much the others take.
+func (r *run) doubtful(done []*finalist, tried map[Point]bool) (search.Candidate, bool) {
+	if len(done) > 0 && (r.Wishes.Prefer == Memory || r.bursts.left() < r.needForWinner()) || len(done) == 0 && len(tried) > maxDoubts {
+		return search.Candidate{}, false
+	}
+	var best search.Candidate
+	most := 0.0
+	for _, c := range r.outcome.Doubtful {
+		if tried[c.Point] || !r.worthConfirming(c) || len(tried) > 0 && r.leanest(c) > r.bursts.left() ||
+			len(done) > 0 && r.onlySaves(c) || r.Wishes.Prefer == Quality && len(done) > 0 && quality(c) != quality(done[0].Candidate) {
+			continue
+		}
+		value := math.Inf(1)
+		if len(done) == 0 {
+			value = 1 / c.SecondsPerUsefulToken
+		}
+		for _, f := range done {
+			value = min(value, 1-c.SecondsPerUsefulToken*r.missed(f)/f.SecondsPerUsefulToken)
+		}
+		value *= r.fitting(c)
+		if value > most && (len(done) == 0 || value > worthATry) {
+			best, most = c, value
+		}
+	}
+	return best, most > 0
+}
+
+// fitting is how likely a candidate fits: by the logistic distribution, as what
+// formulas are off by has wider tails than noise.
+func (r *run) fitting(c search.Candidate) float64 {
+	z := float64(r.usable()-c.PeakBytes) / math.Max(float64(c.PeakErrorBytes), 1)
+	return 1 / (1 + math.Exp(-z*math.Pi/math.Sqrt(3)))
 }
 
 // worthCalibrating reports whether a burst to calibrate p could change what is
@@ -81,11 +159,12 @@ func (r *run) onlySaves(c search.Candidate) bool {
 	return r.saves(c.Point) && r.Wishes.Prefer == Speed && !r.model.Measured(c.Condition())
 }
 
-// after reports whether c should wait for another candidate, of a kind that was
-// measured, which is predicted to be as fast.
+// after reports whether c should wait for another candidate that is predicted to be as
+// fast: one of a kind that was measured, or one with more bits, which tells of fewer.
 func (r *run) after(c search.Candidate, tried map[Point]bool) bool {
 	return r.onlySaves(c) && slices.ContainsFunc(r.outcome.Feasible, func(d search.Candidate) bool {
-		return !tried[d.Point] && r.worthConfirming(d) && r.model.Measured(d.Condition()) && d.SecondsPerUsefulToken <= c.SecondsPerUsefulToken*(1+search.Tie)
+		return !tried[d.Point] && r.worthConfirming(d) && (r.model.Measured(d.Condition()) || r.onlySaves(d) && bitsOf(d.Bits) > bitsOf(c.Bits)) &&
+			d.SecondsPerUsefulToken <= c.SecondsPerUsefulToken*(1+search.Tie)
 	})
 }
 
@@ -139,7 +218,7 @@ func updateSeconds(b trainer.Burst, accumulation int) (float64, bool) {
 			}
 		}
 		if len(ends) > 0 && len(others) > 0 {
-			extra = append(extra, slices.Min(ends)-slices.Min(others))
+			extra = append(extra, median(ends)-median(others)) // the least of fewer would be higher
 		}
 	}
 	if len(extra) == 0 {

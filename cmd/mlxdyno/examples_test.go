@@ -35,8 +35,9 @@ func TestExamples(t *testing.T) {
 		}
 	}
 	for name, text := range map[string]string{
-		"train.log": "step 1 loss 2.5\nstep 2 loss 2.4\n",
-		"train.py":  "for step in range(60):\n    print('step', step, 'loss 2.5', flush=True)\n",
+		"my-lora.yaml": "batch_size: 2\ngrad_checkpoint: true\n",
+		"train.log":    "step 1 loss 2.5\nstep 2 loss 2.4\n",
+		"train.py":     "for step in range(60):\n    print('step', step, 'loss 2.5', flush=True)\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)

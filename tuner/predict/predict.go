@@ -285,11 +285,25 @@ func (m *Model) PeakUpTo(c Condition, s trainer.Shape) (Estimate, bool) {
 	return m.peak(c, s, true)
 }
 
+// Guess predicts the peak of a condition also where nothing was measured with its
+// checkpointing: by its formulas, with the factors that other conditions have.
+func (m *Model) Guess(c Condition, s trainer.Shape) Estimate {
+	e := m.over(c, s, false)
+	e.Extrapolated = true
+	return e
+}
+
 func (m *Model) peak(c Condition, s trainer.Shape, upTo bool) (Estimate, bool) {
 	from, ok := m.start(c)
 	if !ok {
 		return Estimate{}, false
 	}
+	e := m.over(c, s, upTo)
+	e.Extrapolated = from != c || WorkOf(s).Positions > 1.001*m.widest[from]
+	return e, true
+}
+
+func (m *Model) over(c Condition, s trainer.Shape, upTo bool) Estimate {
 	f := m.peaks[c.Bits]
 	if f == nil {
 		f = m.peaks[m.anchor.Bits]
@@ -299,9 +313,7 @@ func (m *Model) peak(c Condition, s trainer.Shape, upTo bool) (Estimate, bool) {
 	if upTo {
 		at = all.AtMost(s)
 	}
-	e := f.at(all, at, student99(f.freedom), upTo)
-	e.Extrapolated = from != c || WorkOf(s).Positions > 1.001*m.widest[from]
-	return e, true
+	return f.at(all, at, student99(f.freedom), upTo)
 }
 
 // Seconds predicts the time of work whose largest step has so many positions.
@@ -315,7 +327,7 @@ func (m *Model) Seconds(c Condition, w Work, largest float64) (Estimate, bool) {
 		for _, next := range path(from, c) {
 			a, b := plain(from), plain(next)
 			ratio := m.operations(next) / m.operations(from)
-			if fa, fb := m.times[a], m.times[b]; fa.x != nil && fb.x != nil && w.dot(fa.x) > 0 {
+			if fa, fb := m.times[a], m.timesLike(b); fa.x != nil && fb.x != nil && w.dot(fa.x) > 0 {
 				ratio = w.dot(fb.x) / w.dot(fa.x)
 			}
 			e.Value *= ratio
@@ -327,6 +339,26 @@ func (m *Model) Seconds(c Condition, w Work, largest float64) (Estimate, bool) {
 		e.Upper = e.Value + student99(m.times[m.anchor].freedom)*e.Error
 	}
 	return e, true
+}
+
+// timesLike are the times of a condition or, where its bits were not measured, those of
+// the nearest width of packed weights that was: unpacking is what makes the difference.
+func (m *Model) timesLike(c Condition) fit {
+	if c.Bits == 0 || m.Measured(c) {
+		return m.times[c]
+	}
+	away := func(bits int) int { return max(bits-c.Bits, c.Bits-bits) }
+	var best fit
+	nearest := math.MaxInt
+	for other, f := range m.times {
+		if other.Bits == 0 || other.Rank != c.Rank || other.Checkpointing != c.Checkpointing {
+			continue
+		}
+		if d := away(other.Bits); d < nearest || d == nearest && other.Bits > c.Bits {
+			best, nearest = f, d
+		}
+	}
+	return best
 }
 
 // path leads from one condition to another with the same checkpointing,

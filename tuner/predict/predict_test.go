@@ -235,6 +235,44 @@ func TestUnmeasuredConditionsAreReached(t *testing.T) {
 	}
 }
 
+// Where nothing was measured with checkpointing, its formulas and the factors that are
+// known without it make a guess.
+func TestGuess(t *testing.T) {
+	s := trainer.Shape{Batch: 4, Width: 257}
+	m, _ := Fit(usual.measure(files, off, 0), files)
+	e := m.Guess(on, s)
+	near(t, "with checkpointing", e.Value, usual.peak(files, on, s), 0.25)
+	if !e.Extrapolated {
+		t.Error("a guess that does not say so")
+	}
+	known, _ := m.Peak(off, s)
+	if e := m.Guess(off, s); e.Value != known.Value {
+		t.Errorf("guessed %g, and predicted %g", e.Value, known.Value)
+	}
+}
+
+// The times of packed weights of a width that was not measured are those of the nearest
+// one that was, and of two as near those of the wider.
+func TestWidthsThatWereNotMeasured(t *testing.T) {
+	samples := usual.measure(files, off, 0)
+	for bits, slower := range map[int]float64{4: 2, 8: 1.5} {
+		for _, s := range usual.measure(files, Condition{bits, 8, false}, 0) {
+			s.Seconds *= slower
+			samples = append(samples, s)
+		}
+	}
+	m, _ := Fit(samples, files)
+	w := WorkOf(trainer.Shape{Batch: 4, Width: 257})
+	plain, _ := m.Seconds(off, w, w.Positions)
+	for bits, want := range map[int]float64{2: 2, 3: 2, 4: 2, 5: 2, 6: 1.5, 8: 1.5} {
+		e, ok := m.Seconds(Condition{bits, 8, false}, w, w.Positions)
+		near(t, fmt.Sprintf("%d bits", bits), e.Value, want*plain.Value, 1e-6)
+		if measured := bits == 4 || bits == 8; !ok || e.Extrapolated == measured {
+			t.Errorf("%d bits: %+v", bits, e)
+		}
+	}
+}
+
 // Formulas that are all off by as much are told by a few shapes, and larger ones
 // do not look as if they cost no more.
 func TestFewShapesStillGrow(t *testing.T) {

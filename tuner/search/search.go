@@ -90,6 +90,7 @@ type Problem struct {
 // Outcome is an enumerated space.
 type Outcome struct {
 	Feasible   []Candidate
+	Doubtful   []Candidate    // that would fit if they took as little as half of what is predicted; counted as infeasible
 	Infeasible map[string]int // reason → how many
 	Enumerated int
 }
@@ -115,6 +116,9 @@ func Enumerate(p Problem) Outcome {
 						c, why := p.predict(point, plan)
 						if why != "" {
 							out.Infeasible[why]++
+							if why == WhyMemory && c.PeakBytes <= 2*p.Limit {
+								out.Doubtful = append(out.Doubtful, c)
+							}
 							continue
 						}
 						out.Feasible = append(out.Feasible, c)

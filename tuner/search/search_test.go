@@ -137,6 +137,14 @@ func TestEnumerateCountsEverything(t *testing.T) {
 			t.Fatalf("%+v does not fit", c)
 		}
 	}
+	if n := len(out.Doubtful); n == 0 || n >= out.Infeasible[WhyMemory] {
+		t.Fatalf("%d are doubtful of the %d that take too much", n, out.Infeasible[WhyMemory])
+	}
+	for _, c := range out.Doubtful {
+		if c.PeakBytes > 2*p.Limit || c.Fits {
+			t.Fatalf("%+v is beyond doubt", c)
+		}
+	}
 }
 
 func BenchmarkEnumerate100k(b *testing.B) {
