@@ -2,6 +2,7 @@ package trainer
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -156,4 +157,21 @@ type Burst struct {
 	Job     Job     `json:"job"`
 	Result  Result  `json:"result"`
 	Summary Summary `json:"summary"`
+}
+
+// Problem says what became of a burst that did not end well: "" of one that did.
+func (b Burst) Problem() string {
+	r := b.Result
+	switch {
+	case r.Outcome.Good():
+		return ""
+	case r.Failure != nil:
+		return r.Failure.Text
+	case r.SuspectedOOM:
+		return "ended without a word, as processes do that get no memory"
+	case len(r.Evidence) > 0:
+		e := r.Evidence[0]
+		return fmt.Sprintf("%s: %s (%s)", e.Name, e.Observed, e.Source)
+	}
+	return "the worker process " + string(r.Outcome)
 }

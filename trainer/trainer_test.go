@@ -378,3 +378,17 @@ func TestSummarize(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestProblemOfABurst(t *testing.T) {
+	for want, r := range map[string]Result{
+		"":         {Outcome: Finished},
+		"bad data": {Outcome: Failed, Failure: &Failure{Text: "bad data"}},
+		"ended without a word, as processes do that get no memory": {Outcome: Crashed, SuspectedOOM: true},
+		"signal: killed (wait)":      {Outcome: Crashed, Evidence: []Evidence{{Name: "signal", Observed: "killed", Source: "wait"}}},
+		"the worker process stalled": {Outcome: Stalled},
+	} {
+		if got := (Burst{Result: r}).Problem(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

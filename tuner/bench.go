@@ -200,7 +200,7 @@ func (b *bench) run(ctx context.Context, stage, text string, p Point, job traine
 	record := func() {
 		b.report.Bursts = append(b.report.Bursts, BurstRecord{
 			Purpose: stage, Key: key, Point: p, Shapes: slices.Clone(job.Shapes), Steps: len(burst.Summary.Steps),
-			Outcome: burst.Result.Outcome, Problem: problemOf(burst), Seconds: burst.Result.Elapsed.Seconds(), Replayed: replayed})
+			Outcome: burst.Result.Outcome, Problem: burst.Problem(), Seconds: burst.Result.Elapsed.Seconds(), Replayed: replayed})
 	}
 	if !replayed {
 		for try := 1; ; try++ {
@@ -253,22 +253,6 @@ func (b *bench) key(job trainer.Job) string {
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:8])
-}
-
-func problemOf(b trainer.Burst) string {
-	r := b.Result
-	switch {
-	case r.Outcome.Good():
-		return ""
-	case r.Failure != nil:
-		return r.Failure.Text
-	case r.SuspectedOOM:
-		return "ended without a word, as processes do that get no memory"
-	case len(r.Evidence) > 0:
-		e := r.Evidence[0]
-		return fmt.Sprintf("%s: %s (%s)", e.Name, e.Observed, e.Source)
-	}
-	return "the worker process " + string(r.Outcome)
 }
 
 // outOfMemory reports a death that has or may have to do with memory.

@@ -45,41 +45,12 @@ func (r *run) config(p Point) trainer.Config {
 	return c
 }
 
-// usable is the memory that MLX's live buffers may take: the limit without what
-// the process needs outside MLX and what MLX keeps of freed buffers.
-func (r *run) usable() int64 { return r.Limit.Bytes - r.host - r.kept() }
-
-// kept is what MLX keeps of freed buffers beside a peak: on a CPU up to the limit
-// that was set, else as much as was seen. What a GPU keeps is chosen within what
-// the peak leaves.
-func (r *run) kept() int64 {
-	switch {
-	case r.device != "cpu":
-		return 0
-	case r.Base.Config.Plan.CacheLimit.IsSet:
-		return r.Base.Config.Plan.CacheLimit.Bytes
-	}
-	return r.cache
-}
-
-func (r *run) estimate(p Point, s trainer.Shape) int64 {
-	return budget.Estimate(r.Facts, r.config(p), s).Peak.Best().Or(0)
-}
-
 // anchor is the point whose bits and rank the study starts with: the best
 // quality of the space.
 func (r *run) anchor(checkpointing bool) Point {
 	b := r.space.Batchings[0]
 	return Point{Bits: r.space.Bits[0], Rank: r.space.Ranks[0], Batch: b.Batch, Accumulation: 1,
 		Checkpointing: checkpointing, MaxSeqLength: r.space.Caps[0]}
-}
-
-// mayFit reports whether, by the estimate, the smallest step of the space could
-// fit at all. It errs on the side of trying.
-func (r *run) mayFit() bool {
-	p := r.anchor(r.space.Checkpointing[len(r.space.Checkpointing)-1])
-	p.Bits = r.space.Bits[len(r.space.Bits)-1]
-	return r.estimate(p, r.epoch(p.Batch, p.MaxSeqLength).Widest) <= 2*r.usable()
 }
 
 // calibrate runs the bursts to which the model is fitted: without and with
@@ -155,7 +126,7 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 			return err
 		}
 		if hopeless(burst) {
-			return &impossible{problem: "a calibration burst failed: " + problemOf(burst), hint: hintOf(burst)}
+			return &impossible{problem: "a calibration burst failed: " + burst.Problem(), hint: hintOf(burst)}
 		}
 		r.observe(burst)
 		r.noteNoise(burst)
@@ -327,190 +298,11 @@ func (r *run) calibrationShapes(p Point) []trainer.Shape {
 	return all
 }
 
-func (r *run) safe(p Point, s trainer.Shape) bool {
-	if r.model != nil {
-		if e, ok := r.model.Peak(p.Condition(), s); ok {
-			return int64(e.Upper) <= r.usable()
-		}
-		if plain := p; p.Checkpointing { // takes no more than without
-			plain.Checkpointing = false
-			if e, ok := r.model.Peak(plain.Condition(), s); ok && int64(e.Upper) <= r.usable() {
-				return true
-			}
-		}
-	}
-	return float64(r.estimate(p, s)) <= safely*float64(r.usable())
-}
-
-// observe takes from a burst what every burst tells.
-func (r *run) observe(b trainer.Burst) {
-	h := cmp.Or(b.Summary.Hello, b.Result.Hello)
-	if h != nil && h.Device.Kind != r.device {
-		r.device = h.Device.Kind
-		clear(r.plans) // it has a say in how rows become batches
-	}
-	steps := b.Summary.Steps
-	if len(steps) == 0 {
-		return
-	}
-	first := steps[0]
-	r.first = first.Seconds
-	r.load = max(r.load, first.Elapsed.Seconds()-first.Seconds-first.DataSeconds)
-	if r.device == "cuda" {
-		return // the process's footprint is host memory, the limit is the card's
-	}
-	// Freed memory may stay with the process, so that what it has outside MLX is
-	// seen while little was ever in use, or on top of the highest peak so far.
-	least, most, peak := int64(math.MaxInt64), int64(0), int64(0)
-	for _, s := range steps {
-		cache := s.Memory.Cache.Or(0)
-		r.cache = max(r.cache, cache)
-		peak = max(peak, s.Memory.Peak.Or(0))
-		f, okF := s.Memory.Footprint.Get()
-		a, okA := s.Memory.Active.Get()
-		if okF && okA {
-			least = min(least, max(0, f-a-cache))
-			most = max(most, f-max(peak, a)-cache)
-		}
-	}
-	if least < math.MaxInt64 {
-		r.host = max(r.host, least, most)
-	}
-}
-
 func (r *run) loadTime() time.Duration {
 	if r.load == 0 {
 		return 4 * time.Second // imports and a small model; the first burst tells
 	}
 	return time.Duration(r.load * float64(time.Second))
-}
-
-// noteDeath remembers the shape at which a process ended that should not have.
-func (r *run) noteDeath(c predict.Condition, shapes []trainer.Shape, b trainer.Burst) {
-	done := len(b.Summary.Steps)
-	for _, s := range shapes {
-		if done < s.Steps {
-			r.deaths[c] = append(r.deaths[c], trainer.Shape{Batch: s.Batch, Width: s.Width})
-			return
-		}
-		done -= s.Steps
-	}
-}
-
-// deadly reports whether a step has no fewer positions than one at which a process
-// died, and takes no less by the model, if there is one: rows may be shorter.
-func (r *run) deadly(c predict.Condition, s trainer.Shape) bool {
-	return slices.ContainsFunc(r.deaths[c], func(fatal trainer.Shape) bool {
-		if s.Positions() < fatal.Positions() {
-			return false
-		}
-		if r.model == nil {
-			return true
-		}
-		one, ok := r.model.Peak(c, s)
-		other, known := r.model.Peak(c, fatal)
-		return !ok || !known || one.Value >= other.Value
-	})
-}
-
-// fail leaves a point out that was predicted to fit.
-func (r *run) fail(p Point, why string) {
-	r.failed[p] = why
-	r.measured = slices.DeleteFunc(r.measured, func(f *finalist) bool { return f.Point == p })
-	r.enumerate()
-}
-
-func (r *run) problem() search.Problem {
-	return search.Problem{
-		Space: r.space,
-		Plan:  func(batch, limit int) search.Plan { return r.epoch(batch, limit).Plan },
-		Model: r.model,
-		Limit: r.usable(),
-		Beside: func(p Point, peak int64) int64 {
-			if p.Accumulation == 1 {
-				return 0
-			}
-			return 4*r.known.AdapterParameters(p.Rank) + int64(accumulated*float64(peak))
-		},
-		Reject: func(p Point) string {
-			if why := r.failed[p]; why != "" {
-				return why
-			}
-			if r.deadly(p.Condition(), r.epoch(p.Batch, p.MaxSeqLength).Widest) {
-				return "a burst of that size died"
-			}
-			return ""
-		},
-	}
-}
-
-// enumerate asks the model of the whole space. What was measured counts as measured.
-func (r *run) enumerate() {
-	r.outcome = search.Enumerate(r.problem())
-	for _, cs := range [][]Candidate{r.outcome.Feasible, r.outcome.Doubtful} {
-		for i, c := range cs {
-			cs[i] = r.lighten(c)
-		}
-	}
-	for _, f := range r.measured {
-		is := func(c Candidate) bool { return c.Point == f.Point }
-		if i := slices.IndexFunc(r.outcome.Feasible, is); i >= 0 {
-			r.outcome.Feasible[i] = f.Candidate
-			continue
-		}
-		// It fits, whatever the model says.
-		r.outcome.Feasible = append(r.outcome.Feasible, f.Candidate)
-		r.outcome.Doubtful = slices.DeleteFunc(r.outcome.Doubtful, is)
-		r.outcome.Infeasible[search.WhyMemory]--
-	}
-	search.Order(r.outcome.Feasible, r.Wishes.Prefer)
-	search.Order(r.outcome.Doubtful, r.Wishes.Prefer)
-}
-
-// samplesOf turns the steps of a burst of shapes into samples: the highest peak
-// and the least time of each. What else the machine does only ever adds time,
-// so the least is what repeats; how much comes on top is measured later, for
-// the winner. A shape none of whose steps was timed still tells its peak.
-func samplesOf(b trainer.Burst, p Point) []predict.Sample {
-	var out []predict.Sample
-	for _, s := range b.Summary.Shapes {
-		shape := trainer.Shape{Batch: s.Batch, Width: s.Width}
-		sample := predict.Sample{Condition: p.Condition(), Shape: shape, PeakBytes: float64(s.PeakBytes.Or(0)), ActiveBytes: activeAt(b, shape), SpreadBytes: spreadAt(b, shape)}
-		if times := timesOf(b, shape); len(times) > 0 {
-			sample.Seconds = slices.Min(times)
-		}
-		out = append(out, sample)
-	}
-	return out
-}
-
-// activeAt is the median of what is there after the steps of one shape; 0 when
-// unknown.
-func activeAt(b trainer.Burst, shape trainer.Shape) float64 {
-	var active []float64
-	for _, s := range b.Summary.Steps {
-		if a, ok := s.Memory.Active.Get(); ok && s.Shape.Batch == shape.Batch && s.Shape.Width == shape.Width {
-			active = append(active, float64(a))
-		}
-	}
-	if len(active) == 0 {
-		return 0
-	}
-	return median(active)
-}
-
-// spreadAt is how far the highest peak at one shape is above the middle one.
-func spreadAt(b trainer.Burst, shape trainer.Shape) float64 {
-	var peaks []float64
-	for _, s := range b.Summary.Steps {
-		if p, ok := s.Memory.Peak.Get(); ok && s.Shape.Batch == shape.Batch && s.Shape.Width == shape.Width {
-			peaks = append(peaks, float64(p))
-		}
-	}
-	if len(peaks) == 0 {
-		return 0
-	}
-	return slices.Max(peaks) - median(peaks)
 }
 
 func describe(p Point) string {
@@ -522,13 +314,6 @@ func describe(p Point) string {
 		text += fmt.Sprintf(", %d bits", p.Bits)
 	}
 	return text + fmt.Sprintf(", rank %d", p.Rank)
-}
-
-func hintOf(b trainer.Burst) string {
-	if f := b.Result.Failure; f != nil && f.Hint != "" {
-		return f.Hint
-	}
-	return "run mlxdyno doctor with the same model and data"
 }
 
 // check notes a prediction of one shape and what was measured.

@@ -374,7 +374,7 @@ func (r *run) measure(f *finalist, b trainer.Burst, strata []stratum, at func(tr
 		if len(times) == 0 || !(at(s.shape) > 0) {
 			continue
 		}
-		middle := median(times)
+		middle := predict.Median(times)
 		f.least += s.weight * slices.Min(times) / at(s.shape)
 		f.ratio += s.weight * middle / at(s.shape)
 		weights += s.weight
@@ -461,83 +461,4 @@ func (r *run) setCache(f *finalist) {
 	if keep := min(room/2, 2<<30); keep >= 128<<20 {
 		f.config.Plan.CacheLimit = trainer.LimitOf(keep)
 	}
-}
-
-// timesOf returns the seconds of the steps of one shape. The first pays for
-// tracing and first allocations and is left out when there are others; where
-// steps are compiled it pays for that, too, which can take a hundred times as
-// long as the step, and never counts.
-func timesOf(b trainer.Burst, shape trainer.Shape) []float64 {
-	var out []float64
-	for _, s := range b.Summary.Steps {
-		if s.Shape.Batch == shape.Batch && s.Shape.Width == shape.Width {
-			out = append(out, s.Seconds)
-		}
-	}
-	if len(out) > 1 || compiled(b) && len(out) == 1 {
-		out = out[1:]
-	}
-	return out
-}
-
-func compiled(b trainer.Burst) bool { return b.Summary.Hello != nil && b.Summary.Hello.Compiled }
-
-// peakOf returns the highest peak at one shape, and how far its steps differ.
-func peakOf(b trainer.Burst, shape trainer.Shape) (highest, jitter int64) {
-	lowest := int64(math.MaxInt64)
-	for _, s := range b.Summary.Steps {
-		if p, ok := s.Memory.Peak.Get(); ok && s.Shape.Batch == shape.Batch && s.Shape.Width == shape.Width {
-			highest, lowest = max(highest, p), min(lowest, p)
-		}
-	}
-	if highest == 0 {
-		return 0, 0
-	}
-	return highest, highest - lowest
-}
-
-// traceSeconds is what the first step of a shape took beyond the others: the
-// median over shapes, and never less than nothing.
-func traceSeconds(b trainer.Burst) float64 {
-	first := map[trainer.Shape]float64{}
-	var extra []float64
-	for _, s := range b.Summary.Shapes {
-		shape := trainer.Shape{Batch: s.Batch, Width: s.Width}
-		for _, step := range b.Summary.Steps {
-			if step.Shape.Batch == s.Batch && step.Shape.Width == s.Width {
-				if _, seen := first[shape]; !seen {
-					first[shape] = step.Seconds
-				}
-			}
-		}
-		if s.Steps > 1 {
-			extra = append(extra, first[shape]-s.StepSeconds)
-		}
-	}
-	if len(extra) == 0 {
-		return 0
-	}
-	return max(0, median(extra))
-}
-
-func median(v []float64) float64 {
-	s := slices.SortedFunc(slices.Values(v), cmp.Compare[float64])
-	n := len(s)
-	if n%2 == 1 {
-		return s[n/2]
-	}
-	return (s[n/2-1] + s[n/2]) / 2
-}
-
-// relativeSpread is a robust standard deviation over the middle; with one value
-// it is a guess.
-func relativeSpread(v []float64, middle float64) float64 {
-	if len(v) < 2 || !(middle > 0) {
-		return 0.10
-	}
-	dev := make([]float64, len(v))
-	for i, x := range v {
-		dev[i] = math.Abs(x - middle)
-	}
-	return max(0.02, 1.4826*median(dev)/middle)
 }

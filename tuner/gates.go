@@ -7,6 +7,7 @@ import (
 
 	"github.com/mlxdyno/mlxdyno/probe/leak"
 	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/tuner/predict"
 )
 
 // Bounds of the gates.
@@ -71,7 +72,7 @@ func (r *run) judge(f *finalist, s *steadiness, b trainer.Burst) {
 	judgeTraces(g, s, b)
 	judgeStrain(g, r.bursts.strain)
 	if s.leak.State == leak.Leaking {
-		s.seconds, s.slowdown = median(seconds), slowdown(seconds)
+		s.seconds, s.slowdown = predict.Median(seconds), slowdown(seconds)
 	}
 }
 
@@ -162,9 +163,9 @@ func (r *run) judgePace(g gates, f *finalist, s *steadiness, seconds []float64) 
 	}
 	third := len(seconds) / 3
 	middle, last := seconds[third:2*third], seconds[len(seconds)-third:]
-	early, late := median(middle), median(last)
+	early, late := predict.Median(middle), predict.Median(last)
 	f.drift = late/early - 1
-	s.spread = relativeSpread(seconds[1:], median(seconds[1:])) * p10to90
+	s.spread = relativeSpread(seconds[1:], predict.Median(seconds[1:])) * p10to90
 	// The standard error of a median is 1.25 times that of a mean, and there are two.
 	// Within a third, a drift is small beside what steps differ by.
 	doubt := surely * 1.25 * math.Sqrt2 * max(relativeSpread(middle, early), relativeSpread(last, late)) / math.Sqrt(float64(third))

@@ -63,7 +63,7 @@ func (s Study) HoldOut(ctx context.Context, n int) (out []HeldOut, err error) {
 	}
 	r.Wishes.Budget = r.bursts.spent + 1000*time.Hour // what is held out takes what it takes
 	if r.model == nil {
-		return nil, fmt.Errorf("hold out: calibration measured nothing: %s", problemOf(r.lastDeath))
+		return nil, fmt.Errorf("hold out: calibration measured nothing: %s", r.lastDeath.Problem())
 	}
 	for _, gc := range r.space.Checkpointing {
 		for i, rank := range r.space.Ranks {
@@ -124,7 +124,7 @@ func (r *run) holdOut(ctx context.Context, p Point, shapes []trainer.Shape) ([]H
 		return nil, err
 	}
 	if !burst.Result.Outcome.Good() {
-		return nil, fmt.Errorf("hold out %s: %s", describe(p), problemOf(burst))
+		return nil, fmt.Errorf("hold out %s: %s", describe(p), burst.Problem())
 	}
 	var out []HeldOut
 	for _, s := range samplesOf(burst, p) {
@@ -174,11 +174,11 @@ func AccuracyOf(all []HeldOut) Accuracy {
 		}
 	}
 	if len(peaks) > 0 {
-		a.PeakBias = median(peaks)
+		a.PeakBias = predict.Median(peaks)
 		a.PeakMedian, a.PeakP95 = medianAndP95(peaks)
 	}
 	if len(times) > 0 {
-		a.TimeBias = median(times)
+		a.TimeBias = predict.Median(times)
 		a.TimeMedian, a.TimeP95 = medianAndP95(times)
 	}
 	return a
@@ -191,5 +191,5 @@ func medianAndP95(errors []float64) (middle, p95 float64) {
 		abs[i] = math.Abs(e)
 	}
 	slices.Sort(abs)
-	return median(abs), abs[(95*len(abs)+99)/100-1]
+	return predict.Median(abs), abs[(95*len(abs)+99)/100-1]
 }

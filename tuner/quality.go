@@ -136,7 +136,7 @@ func (r *run) evaluateBase(ctx context.Context, job trainer.Job, f *finalist, bi
 	case len(evals) > 0 && evals[0].AfterStep == 0:
 		return trainer.Eval{}, "its loss is not finite", nil
 	case !burst.Result.Outcome.Good():
-		return trainer.Eval{}, problemOf(burst), nil
+		return trainer.Eval{}, burst.Problem(), nil
 	}
 	return trainer.Eval{}, "the engine said no loss before the first step", nil
 }

@@ -41,7 +41,7 @@ func (r *run) rehearse(ctx context.Context, f *finalist) error {
 	}
 	r.observe(burst)
 	if !burst.Result.Outcome.Good() {
-		r.report.Gates = append(r.report.Gates, Gate{Name: gateRehearsal, Observed: trainer.Some(1.0), Unit: "failures", Text: "the training's own first steps: " + problemOf(burst)})
+		r.report.Gates = append(r.report.Gates, Gate{Name: gateRehearsal, Observed: trainer.Some(1.0), Unit: "failures", Text: "the training's own first steps: " + burst.Problem()})
 		return nil
 	}
 	f.inOrder = true

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mlxdyno/mlxdyno/probe/leak"
 	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/tuner/predict"
 )
 
 // maxSteady is how many steps the stability burst has, unless a verdict on leaks
@@ -93,7 +94,7 @@ func slowdown(seconds []float64) float64 {
 		return 0
 	}
 	middle, last := seconds[third:2*third], seconds[len(seconds)-third:]
-	early, late := median(middle), median(last)
+	early, late := predict.Median(middle), predict.Median(last)
 	noise := 1.25 * math.Hypot(relativeSpread(middle, early)*early, relativeSpread(last, late)*late) / math.Sqrt(float64(third))
 	if late-early <= 3*noise {
 		return 0

@@ -276,7 +276,7 @@ func (r *run) settle(ctx context.Context) (bool, error) {
 
 func (r *run) nothingFits() error {
 	if died := r.lastDeath; r.model == nil && died.Result.Outcome != "" && !outOfMemory(died) {
-		return &impossible{problem: "no burst measured enough to go by; the last one: " + problemOf(died), hint: hintOf(died)}
+		return &impossible{problem: "no burst measured enough to go by; the last one: " + died.Problem(), hint: hintOf(died)}
 	}
 	if r.bursts.left() <= 0 {
 		return &impossible{problem: fmt.Sprintf("the budget of %s was spent before anything that fits was found (%d bursts; %s)",

@@ -168,132 +168,6 @@ func (r *run) after(c search.Candidate, tried map[Point]bool) bool {
 	})
 }
 
-// learn takes what a confirmation shows beside its candidate: what an update
-// costs, peaks, and where its bits were not measured before, a calibration of them.
-// It reports whether the model's times rest on it now.
-func (r *run) learn(b trainer.Burst, p Point) bool {
-	if u, ok := updateSeconds(b, p.Accumulation); ok {
-		r.update = u
-	}
-	known := r.model.Measured(p.Condition())
-	samples := samplesOf(b, p)
-	for i := range samples {
-		if known { // its time is what the prediction is held against
-			samples[i].Seconds = 0
-		}
-		if p.Accumulation > 1 { // the model knows steps that update
-			beside := 4 * float64(r.known.AdapterParameters(p.Rank))
-			samples[i].PeakBytes = max(samples[i].PeakBytes-beside, 0) / (1 + accumulated)
-			samples[i].ActiveBytes = 0 // what has accumulated is in it
-			if !known {
-				samples[i].Seconds += r.update
-			}
-		}
-	}
-	all := slices.Concat(r.samples, samples)
-	m, ok := predict.Fit(all, r.known)
-	if !ok || !m.Measured(p.Condition()) {
-		return false
-	}
-	r.samples, r.model = all, m
-	return !known
-}
-
-// updateSeconds is what a step that ends an update takes longer than one that
-// only accumulates; false when the burst does not tell.
-func updateSeconds(b trainer.Burst, accumulation int) (float64, bool) {
-	if accumulation < 2 {
-		return 0, false
-	}
-	var extra []float64
-	for _, s := range b.Summary.Shapes {
-		var ends, others []float64
-		for i, step := range stepsOf(b, trainer.Shape{Batch: s.Batch, Width: s.Width}) {
-			switch {
-			case i == 0: // pays for first allocations
-			case step.Number%accumulation == 0:
-				ends = append(ends, step.Seconds)
-			default:
-				others = append(others, step.Seconds)
-			}
-		}
-		if len(ends) > 0 && len(others) > 0 {
-			extra = append(extra, median(ends)-median(others)) // the least of fewer would be higher
-		}
-	}
-	if len(extra) == 0 {
-		return 0, false
-	}
-	return max(0, median(extra)), true
-}
-
-// balanced are the times of the steps of a shape with an equal part of an update in
-// each, whichever of them were the ones that ended one.
-func (r *run) balanced(b trainer.Burst, shape trainer.Shape, accumulation int) []float64 {
-	times := timesOf(b, shape)
-	steps := stepsOf(b, shape)
-	if accumulation < 2 || len(times) == 0 {
-		return times
-	}
-	for i, s := range steps[len(steps)-len(times):] {
-		times[i] += r.update / float64(accumulation)
-		if s.Number%accumulation == 0 {
-			times[i] = max(times[i]-r.update, times[i]/2)
-		}
-	}
-	return times
-}
-
-func stepsOf(b trainer.Burst, shape trainer.Shape) []trainer.StepRecord {
-	var out []trainer.StepRecord
-	for _, s := range b.Summary.Steps {
-		if s.Shape.Batch == shape.Batch && s.Shape.Width == shape.Width {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
-// lighten takes from a prediction the updates that an accumulating candidate does
-// not do in every step, as calibration's steps did.
-func (r *run) lighten(c search.Candidate) search.Candidate {
-	if c.Accumulation < 2 || !(c.EpochSeconds > 0) || r.update == 0 {
-		return c
-	}
-	batches := float64(r.epoch(c.Batch, c.MaxSeqLength).Batches)
-	saved := r.update * (1 - 1/float64(c.Accumulation)) * batches
-	return atPace(c, max(1-saved/c.EpochSeconds, 0.5))
-}
-
-// missed is how far the prediction of what was measured was off, as a factor.
-func (r *run) missed(f *finalist) float64 {
-	c, ok := r.problem().Predict(f.Point)
-	if !ok {
-		return f.least
-	}
-	return f.SecondsPerUsefulToken / r.lighten(c).SecondsPerUsefulToken
-}
-
-// weigh puts into cs what calibration and confirmation together say of the time of
-// each finalist. Both are measurements, by different processes, and processes of
-// one configuration differ: one of them alone has called the slower one of two
-// faster. What all predictions miss alike says nothing of who is faster.
-func (r *run) weigh(done []*finalist, cs []search.Candidate) {
-	var shift float64
-	for _, f := range done {
-		shift += math.Log(r.missed(f)) / float64(len(done))
-	}
-	for i, f := range done {
-		if f.alone {
-			continue
-		}
-		told := math.Hypot(r.model.TimeError(), betweenProcesses)
-		shown := math.Hypot(f.spread, betweenProcesses)
-		share := told * told / (told*told + shown*shown) // of the confirmation
-		cs[i] = atPace(cs[i], math.Exp((1-share)*(shift-math.Log(r.missed(f)))))
-	}
-}
-
 // precise is how well a confirmation should know the time of a shape, relative.
 // Processes of one configuration differ by more, so more steps would not help.
 const precise = 0.03
@@ -304,7 +178,7 @@ func (r *run) confirmSteps() int {
 	if len(r.noise) == 0 {
 		return maxSteps
 	}
-	n := math.Pow(median(r.noise)/precise, 2)
+	n := math.Pow(predict.Median(r.noise)/precise, 2)
 	return min(max(int(math.Ceil(n))+1, fewestSteps), maxSteps)
 }
 

@@ -288,7 +288,7 @@ func (c *contest) burst(ctx context.Context, s Side, shapes []trainer.Shape, tex
 		case b.Result.Outcome == trainer.Killed && try == 0 && c.spent < c.Budget:
 			continue
 		case !b.Result.Outcome.Good():
-			return b.Summary.Steps, problemOf(b), nil
+			return b.Summary.Steps, b.Problem(), nil
 		}
 		for _, step := range b.Summary.Steps {
 			if !step.Loss.Finite() {
@@ -297,17 +297,4 @@ func (c *contest) burst(ctx context.Context, s Side, shapes []trainer.Shape, tex
 		}
 		return b.Summary.Steps, "", nil
 	}
-}
-
-func problemOf(b trainer.Burst) string {
-	r := b.Result
-	switch {
-	case r.Failure != nil:
-		return r.Failure.Text
-	case r.SuspectedOOM:
-		return "it ended without a word, as processes do that get no memory"
-	case len(r.Evidence) > 0:
-		return fmt.Sprintf("it %s (%s: %s)", r.Outcome, r.Evidence[0].Name, r.Evidence[0].Observed)
-	}
-	return "its process " + string(r.Outcome)
 }

@@ -157,7 +157,7 @@ func extraOf(samples []Sample, known Known) float64 {
 			extra = append(extra, s.ActiveBytes-known.Stages(s.Condition).Resident)
 		}
 	}
-	return middle(extra)
+	return Median(extra)
 }
 
 // expected are the factors before samples tell them apart: 1, or the one by which
@@ -178,7 +178,7 @@ func expected(samples []measured) factors {
 	if len(off) == 0 {
 		return f
 	}
-	common := math.Min(math.Max(middle(off), 1/most), most)
+	common := math.Min(math.Max(Median(off), 1/most), most)
 	for p := range f {
 		if budget.Part(p) != budget.PartUpdate {
 			f[p] *= common
@@ -263,12 +263,4 @@ func (f *peakFit) error(s budget.Stage, rising bool) float64 {
 		}
 	}
 	return math.Sqrt(math.Max(sum, 0))
-}
-
-func middle(v []float64) float64 {
-	if len(v) == 0 {
-		return 0
-	}
-	s := slices.Sorted(slices.Values(v))
-	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }

@@ -385,3 +385,12 @@ func (m *Model) operations(c Condition) float64 {
 // TimeError is the relative standard deviation of what the anchor's times leave
 // over.
 func (m *Model) TimeError() float64 { return m.times[m.anchor].relErr }
+
+// Median is the middle of values, the mean of two where there are two; 0 of none.
+func Median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(v))
+	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
+}
