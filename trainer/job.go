@@ -30,6 +30,11 @@ type Job struct {
 	// 0 is no limit. Rounded to milliseconds.
 	Budget time.Duration `json:"-"`
 
+	// MaxPeakBytes ends a burst soon after the first step whose peak is above, as if
+	// it had run out of memory: with shapes in rising order that is before much more
+	// is taken than was meant. 0 is no limit. The parent watches it.
+	MaxPeakBytes int64 `json:"-"`
+
 	// Shapes, when there are any, replace the data's own batches: each runs
 	// for its Steps in the order given, filled with rows of the training
 	// split cut and repeated to the exact shape, with the allocator's cache

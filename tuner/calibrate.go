@@ -120,7 +120,7 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 	for try := 0; len(shapes) > 0 && try < maxTries; try++ {
 		share := r.bursts.share(of - nth + expectedBursts - 2)
 		shapes = r.affordable(p, shapes, (share-r.loadTime()).Seconds()/r.pace)
-		job := trainer.Job{Config: r.config(p), Shapes: shapes, Budget: max(share-r.loadTime(), 2*time.Second)}
+		job := trainer.Job{Config: r.config(p), Shapes: shapes, Budget: max(share-r.loadTime(), 2*time.Second), MaxPeakBytes: r.usable()}
 		burst, err := r.bursts.run(ctx, "calibrate", "measure "+describe(p), p, job)
 		if err != nil {
 			return err

@@ -193,7 +193,7 @@ func (r *run) confirmOne(ctx context.Context, c search.Candidate) (*finalist, er
 	strata, shapes := confirmShapes(f.plan, at, (share-r.loadTime()).Seconds()/r.pace, r.confirmSteps())
 	// A burst that measures the widest batch must reach it: its budget is twice
 	// what it should take.
-	job := trainer.Job{Config: f.config, Shapes: shapes, Budget: 2 * max(share, 2*time.Second)}
+	job := trainer.Job{Config: f.config, Shapes: shapes, Budget: 2 * max(share, 2*time.Second), MaxPeakBytes: r.usable()}
 	for {
 		burst, err := r.bursts.run(ctx, "confirm", "run "+c.String(), c.Point, job)
 		if errors.Is(err, errSpent) && f.lacks != "" {

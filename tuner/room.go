@@ -91,8 +91,15 @@ func (r *run) observe(b trainer.Burst) {
 	}
 }
 
-// noteDeath remembers the shape at which a process ended that should not have.
+// noteDeath remembers the shape at which a process ended that should not have: the one
+// that took too much, or the one that it did not finish.
 func (r *run) noteDeath(c predict.Condition, shapes []trainer.Shape, b trainer.Burst) {
+	for _, s := range b.Summary.Steps {
+		if most := b.Job.MaxPeakBytes; most > 0 && s.Memory.Peak.Or(0) > most {
+			r.deaths[c] = append(r.deaths[c], trainer.Shape{Batch: s.Shape.Batch, Width: s.Shape.Width})
+			return
+		}
+	}
 	done := len(b.Summary.Steps)
 	for _, s := range shapes {
 		if done < s.Steps {

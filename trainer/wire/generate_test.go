@@ -51,6 +51,7 @@ var anyJob = rapid.Custom(func(t *rapid.T) trainer.Job {
 	var job trainer.Job
 	fill(t, reflect.ValueOf(&job).Elem())
 	job.Budget = time.Duration(rapid.Int64Range(0, 1e9).Draw(t, "budget")) * time.Millisecond
+	job.MaxPeakBytes = 0 // the parent keeps it
 	return job
 })
 

@@ -570,4 +570,17 @@ func TestBurst(t *testing.T) {
 	if err != nil || b.Result.Done == nil || b.Result.Done.Reason != trainer.DoneBudget {
 		t.Errorf("got %+v, %v", b.Result, err)
 	}
+
+	job.Budget, job.MaxPeakBytes = 0, 2000
+	job.Shapes = []trainer.Shape{{Batch: 1, Width: 33, Steps: 3}, {Batch: 2, Width: 65, Steps: 1e6}, {Batch: 4, Width: 129, Steps: 1}}
+	bench.Engine = fake.Engine(fake.Script{Cost: cost, StepTime: time.Millisecond})
+	b, err = bench.Burst(t.Context(), job)
+	if err != nil || b.Result.Outcome != trainer.OOM || len(b.Summary.Shapes) != 2 || !strings.Contains(evidence(b.Result), "peak memory: 2.28 kB, more than the 2.00 kB that it may take") {
+		t.Errorf("%s with %v, %v", b.Result.Outcome, b.Result.Evidence, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if b, err := bench.Burst(ctx, job); err == nil && b.Result.Outcome != trainer.Stopped {
+		t.Errorf("cancelled by the caller it is %s", b.Result.Outcome)
+	}
 }
