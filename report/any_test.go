@@ -28,7 +28,7 @@ func TestAnyDocument(t *testing.T) {
 		}
 	}
 	t.Run("doctor", rapid.MakeCheck(anyDocument(func(w io.Writer, r diagnose.Report, s Style) error { return Doctor(w, r, s) })))
-	t.Run("tune", rapid.MakeCheck(anyDocument(func(w io.Writer, r tuner.Report, s Style) error { return Tune(w, r, s) })))
+	t.Run("tune", rapid.MakeCheck(anyDocument(func(w io.Writer, r tuner.Report, s Style) error { return Tune(w, r, s, Onward{}) })))
 	t.Run("compare", rapid.MakeCheck(anyDocument(func(w io.Writer, r compare.Report, s Style) error { return Compare(w, r, s) })))
 	t.Run("fits", rapid.MakeCheck(anyDocument(func(w io.Writer, r fits.Report, s Style) error { return Fits(w, r, s) })))
 	t.Run("train", rapid.MakeCheck(anyDocument(func(w io.Writer, r run.Report, s Style) error { return Train(w, r, s, "python") })))

@@ -33,12 +33,15 @@ type render = func(io.Writer, Style) error
 func pages(t *testing.T) map[string]render {
 	env, done := installed()
 	return map[string]render{
-		"doctor-sick":       func(w io.Writer, s Style) error { return Doctor(w, sick(t), s) },
-		"doctor-quick":      func(w io.Writer, s Style) error { return Doctor(w, quick(t), s) },
-		"tune":              func(w io.Writer, s Style) error { return Tune(w, tuned(), s, "mlxdyno train -c mlxdyno.yaml") },
+		"doctor-sick":  func(w io.Writer, s Style) error { return Doctor(w, sick(t), s) },
+		"doctor-quick": func(w io.Writer, s Style) error { return Doctor(w, quick(t), s) },
+		"tune": func(w io.Writer, s Style) error {
+			return Tune(w, tuned(), s, Onward{File: "mlxdyno.yaml", Commands: []string{"mlxdyno train -c mlxdyno.yaml"}})
+		},
 		"compare":           func(w io.Writer, s Style) error { return Compare(w, compared(), s) },
-		"tune-unconfirmed":  func(w io.Writer, s Style) error { return Tune(w, doubted(), s) },
-		"tune-impossible":   func(w io.Writer, s Style) error { return Tune(w, impossible(), s) },
+		"tune-unconfirmed":  func(w io.Writer, s Style) error { return Tune(w, doubted(), s, Onward{}) },
+		"tune-quantized":    func(w io.Writer, s Style) error { return Tune(w, quantized(), s, Onward{}) },
+		"tune-impossible":   func(w io.Writer, s Style) error { return Tune(w, impossible(), s, Onward{}) },
 		"train":             func(w io.Writer, s Style) error { return Train(w, trained(), s, "home/env/bin/python") },
 		"train-profiled":    func(w io.Writer, s Style) error { return Train(w, profiled(), s, "python") },
 		"train-interrupted": func(w io.Writer, s Style) error { return Train(w, interrupted(), s, "python") },
@@ -87,6 +90,17 @@ func verified() verify.Comparison {
 			Pressed: trainer.Some(true), Pressure: "2.00 GB were swapped out while trial steps ran", Died: trainer.Some(false), LeakBytesAStep: trainer.Some(524288.0)},
 		verify.Side{Name: "home/runs/20260302-093000-ab12", Kind: "train", PeakBytes: trainer.Some[int64](8e9), LimitBytes: trainer.Some[int64](10e9), TokensPerSecond: trainer.Some(380.0),
 			Pressed: trainer.Some(false), Died: trainer.Some(false), LeakUnknown: "a training's steps have many shapes; mlxdyno doctor judges leaks"})
+}
+
+// quantized gave up bits for a limit, with which the defaults would not fit.
+func quantized() tuner.Report {
+	r := tuned()
+	r.Baseline, r.Expected.TokensError = nil, 0.4
+	r.Start.Config, r.Start.Fits = r.Config, false
+	r.Config.Model.Quantize, r.Config.Quality.Rank, r.Data.RowsCut = 4, 16, 0
+	r.Quality = []tuner.BaseLoss{{Bits: 0, Loss: trainer.Some(2.5)}, {Bits: 4, Loss: trainer.Some(2.54), Cost: trainer.Some(0.04)}}
+	r.More = &tuner.More{Candidate: tuner.Candidate{Point: tuner.Point{Rank: 16, Batch: 8, Accumulation: 1, MaxSeqLength: 513}}, LimitBytes: 20e9, Speedup: 1.4}
+	return r
 }
 
 func impossible() tuner.Report {

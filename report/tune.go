@@ -12,8 +12,15 @@ import (
 // shownCandidates is how many candidates are listed unless all are asked for.
 const shownCandidates = 6
 
-// Tune writes a study for a person. next are the command lines that go on.
-func Tune(w io.Writer, r tuner.Report, s Style, next ...string) error {
+// Onward is how to go on from a study.
+type Onward struct {
+	File     string   // that has the configuration; empty when there is none
+	Commands []string // lines
+	Note     string   // what to know of them
+}
+
+// Tune writes a study for a person.
+func Tune(w io.Writer, r tuner.Report, s Style, on Onward) error {
 	p := &page{Style: s}
 	switch r.Verdict {
 	case tuner.Confirmed:
@@ -29,13 +36,18 @@ func Tune(w io.Writer, r tuner.Report, s Style, next ...string) error {
 	if r.Hint != "" {
 		p.hanging("  → ", strong, r.Hint)
 	}
+	p.inShort(r)
+	p.heading("Study")
 	p.study(r)
 	p.choices(r.Choices)
 	if r.Verdict != tuner.Impossible {
 		p.expected(r.Expected)
 	}
-	p.baseline(r.Baseline)
-	p.start(r)
+	if r.Baseline != nil {
+		p.baseline(r.Baseline)
+	} else {
+		p.start(r)
+	}
 	p.gates(r.Gates)
 	p.predictions(r.Checks)
 	p.quality(r.Quality)
@@ -49,7 +61,13 @@ func Tune(w io.Writer, r tuner.Report, s Style, next ...string) error {
 		p.constants(r.Constants)
 		p.burstRecords(r.Bursts)
 	}
-	p.goOn(next)
+	p.goOn(on.Commands)
+	if on.Note != "" {
+		p.text(tableIndent, faint, on.Note)
+	}
+	if on.File != "" {
+		p.text(tableIndent, plain, on.File+" has the configuration, with the reason behind every value")
+	}
 	return p.flush(w)
 }
 
@@ -144,9 +162,9 @@ func (p *page) quality(list []tuner.BaseLoss) {
 		}
 		cost := dash
 		if v, ok := l.Cost.Get(); ok {
-			cost = fmt.Sprintf("%+.3g", v)
+			cost = plusMinus(v)
 			if low, known := l.CostLow.Get(); known {
-				cost += fmt.Sprintf(" (%+.3g to %+.3g)", low, l.CostHigh.Or(0))
+				cost += fmt.Sprintf(" (%s to %s)", plusMinus(low), plusMinus(l.CostHigh.Or(0)))
 			}
 		}
 		rows = append(rows, []cell{{name, strong}, {text: optLoss(l.Loss)}, {text: interval(l.Low, l.High)}, {text: cost}, {l.Why, faint}})
@@ -192,8 +210,8 @@ func (p *page) start(r tuner.Report) {
 	if s.Measured {
 		how = "measured"
 	}
-	p.heading("Against the configuration you came with (%s)", how)
-	p.table([]column{{}, {title: "yours", right: true}, {title: "chosen", right: true}, {title: "ratio", right: true}}, [][]cell{
+	p.heading("Against the defaults, with what you set (%s)", how)
+	p.table([]column{{}, {title: "defaults", right: true}, {title: "chosen", right: true}, {title: "ratio", right: true}}, [][]cell{
 		cells("tok/s", optNumber(s.TokensPerSecond), optNumber(r.Expected.TokensPerSecond), times(s.Speedup)),
 		cells("peak memory", optBytes(s.PeakBytes), optBytes(r.Expected.PeakBytes), times(s.MemoryRatio)),
 		cells("fits", yes(s.Fits), yes(r.Verdict != tuner.Impossible), ""),
@@ -202,6 +220,9 @@ func (p *page) start(r tuner.Report) {
 		p.text(tableIndent, plain, s.Note)
 	}
 }
+
+// plusMinus renders a difference.
+func plusMinus(v float64) string { return strings.Replace(fmt.Sprintf("%+.3g", v), "-", "−", 1) }
 
 func times(v trainer.Opt[float64]) string {
 	return known(v, func(v float64) string { return number(v) + " ×" })

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -390,5 +391,20 @@ func TestProblemOfABurst(t *testing.T) {
 		if got := (Burst{Result: r}).Problem(); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+func TestFormatDuration(t *testing.T) {
+	for want, d := range map[string]time.Duration{"45s": 45 * time.Second, "1m15s": 75 * time.Second, "5m": 5 * time.Minute, "1h": time.Hour, "2h10m": 130 * time.Minute, "29s": 28655734641, "0s": 0, "10m": 10 * time.Minute} {
+		got := FormatDuration(d)
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if back, err := time.ParseDuration(got); err != nil || back != d.Round(time.Second) {
+			t.Errorf("%q reads as %v, %v", got, back, err)
+		}
+	}
+	if Count(1, "row")+Count(2, "row")+Count(0, "row") != "1 row2 rows0 rows" {
+		t.Error("rows are miscounted")
 	}
 }

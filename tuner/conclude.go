@@ -50,6 +50,7 @@ func (r *run) conclude(f *finalist, s steadiness) {
 	r.report.Data = r.dataSummary(f, d.config)
 	r.compare(f)
 	r.rank(f)
+	r.report.More = r.more(f)
 	r.verdict()
 }
 

@@ -255,7 +255,7 @@ func (r *run) lacking(f *finalist) string {
 // predicted is a finalist of which nothing but the model speaks.
 func (r *run) predicted(c search.Candidate) *finalist {
 	f := &finalist{Candidate: c, plan: r.epoch(c.Batch, c.MaxSeqLength), config: r.config(c.Point)}
-	f.lacks = fmt.Sprintf("the budget of %s was spent before any configuration could be confirmed (%s): this one is predicted from calibration", r.Wishes.Budget, r.paceText())
+	f.lacks = fmt.Sprintf("the budget of %s was spent before any configuration could be confirmed (%s): this one is predicted from calibration", trainer.FormatDuration(r.Wishes.Budget), r.paceText())
 	r.setCache(f)
 	r.assume(f)
 	return f
@@ -311,7 +311,7 @@ func (r *run) paceText() string {
 
 // moreTime is what to do about a search whose time was over.
 func (r *run) moreTime() string {
-	return fmt.Sprintf("close other programs and search again with --fresh, or give it more time: --budget %s", (2 * max(r.Wishes.Budget, r.bursts.spent)).Round(time.Second))
+	return fmt.Sprintf("close other programs and search again with --fresh, or give it more time: --budget %s", trainer.FormatDuration(2*max(r.Wishes.Budget, r.bursts.spent)))
 }
 
 // leanest is about how long the smallest confirmation of a candidate takes.

@@ -171,6 +171,9 @@ func (r *run) judgePace(g gates, f *finalist, s *steadiness, seconds []float64) 
 	doubt := surely * 1.25 * math.Sqrt2 * max(relativeSpread(middle, early), relativeSpread(last, late)) / math.Sqrt(float64(third))
 	gate := g.add("drift", math.Max(0, f.drift), maxDrift, "", "step time changed by %+.1f %% from the middle to the last third (± %.1f %%)", 100*f.drift, 100*doubt)
 	gate.Advisory = f.drift-doubt <= maxDrift || len(seconds) < manySteps
+	if !gate.Passed && len(seconds) < manySteps {
+		gate.Text += fmt.Sprintf(", over %d steps: it fails nothing over fewer than %d", len(seconds), manySteps)
+	}
 	g.add("spread", s.spread, maxSpread, "", "step times spread by %.0f %% (p90 − p10 over median)", 100*s.spread).Advisory = true
 }
 

@@ -251,6 +251,37 @@ func moreIsNeverSlower(t interface {
 	}
 }
 
+// What more memory would bring comes true with it, and without a faster one nothing is
+// said.
+func TestMoreMemoryIsForeseen(t *testing.T) {
+	m := laptop()
+	m.t0, m.noise = 0.1, 0 // larger batches pay
+	at := func(limit int64) *Report {
+		m.kill = float64(limit)
+		r, err := study(m, limit).Run(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Verdict != Confirmed {
+			t.Fatalf("%d bytes: %s %s", limit, r.Verdict, r.Problem)
+		}
+		return r
+	}
+	short := at(600 << 20)
+	if short.More == nil || short.More.LimitBytes <= 600<<20 || short.More.Speedup <= 1 || short.More.Candidate.Fits {
+		t.Fatalf("with 600 MiB %+v", short.More)
+	}
+	enough := at(short.More.LimitBytes * 101 / 100)
+	v, _, _ := m.truth(short.Config, study(m, 0).Prompts)
+	w, _, _ := m.truth(enough.Config, study(m, 0).Prompts)
+	if got := v / w; math.Abs(got/short.More.Speedup-1) > 0.06 {
+		t.Errorf("%.3g times as fast was foreseen of %v, %.3g came of %+v", short.More.Speedup, short.More.Candidate.Point, got, enough.Config.Plan)
+	}
+	if plenty := at(64 << 30); plenty.More != nil {
+		t.Errorf("with plenty %+v", plenty.More)
+	}
+}
+
 // What time leaves untried, although it is predicted to be faster, is in the report.
 func TestWhatTimeLeavesIsNamed(t *testing.T) {
 	for budget, want := range map[time.Duration]bool{DefaultBudget: true, 4 * DefaultBudget: false} {
@@ -433,7 +464,8 @@ func TestWhatCannotBe(t *testing.T) {
 		change  func(*machine, *Study)
 		problem string
 	}{
-		{"nothing fits", func(m *machine, s *Study) { s.Limit.Bytes = 310 << 20; m.kill = 310 << 20 }, "nothing above the floors fits"},
+		{"nothing fits", func(m *machine, s *Study) { s.Limit.Bytes = 310 << 20; m.kill = 310 << 20 }, "nothing above the floors fits 325 MB (test): the smallest step (1 × "},
+		{"less than the process itself takes", func(m *machine, s *Study) { s.Wishes.MaxMemory = 290 << 20; m.kill = 330 << 20 }, "and the process 316 MB beside it"},
 		{"the worker refuses", func(m *machine, s *Study) {
 			m.fail = &trainer.Failure{FailKind: trainer.FailConfig, Text: "architecture whale is not supported", Hint: "another base"}
 		}, "architecture whale"},

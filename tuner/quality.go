@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mlxdyno/mlxdyno/probe/budget"
 	"github.com/mlxdyno/mlxdyno/trainer"
@@ -21,6 +22,9 @@ const (
 	bootstrapSeed  = 0x6c6f7373
 	forwardsMargin = 1.5 // on the predicted time of an evaluation
 )
+
+// WhatBitsCost names that in what was not tried.
+const WhatBitsCost = "what fewer bits cost on your validation rows"
 
 // BaseLoss is what the base as loaded, with no adapter trained yet, loses on the
 // user's own validation rows, and what its bits cost against the best of those that
@@ -54,11 +58,15 @@ func (r *run) measureQuality(ctx context.Context, f *finalist) error {
 		return nil
 	}
 	skip := func(hint, format string, args ...any) {
-		r.report.NotTried = append(r.report.NotTried, NotTried{What: "what fewer bits cost on your validation rows", Why: fmt.Sprintf(format, args...) + hint})
+		r.report.NotTried = append(r.report.NotTried, NotTried{What: WhatBitsCost, Why: fmt.Sprintf(format, args...) + hint})
 	}
 	if r.Tokens.Valid == "" || r.ValidRows < fewestBatches {
 		skip("; put a valid.jsonl beside train.jsonl", "there are %d validation rows", r.ValidRows)
 		return nil
+	}
+	if f.Bits != levels[0] { // what was given up must be known, if it takes a while longer
+		defer func(asked time.Duration) { r.Wishes.Budget = asked }(r.Wishes.Budget)
+		r.Wishes.Budget = max(r.Wishes.Budget, r.bursts.spent) + r.Wishes.Budget/2
 	}
 	job, batch := r.evaluation(f)
 	left := r.bursts.left().Seconds() + evalOverdraft*r.Wishes.Budget.Seconds()

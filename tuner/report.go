@@ -28,6 +28,10 @@ type Report struct {
 	// before, as B, by measurement.
 	Baseline *compare.Report `json:"baseline,omitempty"`
 
+	// More is what more memory would bring; nil when nothing that was considered
+	// would be faster.
+	More *More `json:"more,omitempty"`
+
 	Gates      []Gate      `json:"gates,omitempty"`      // of the stability burst
 	Checks     []Check     `json:"checks,omitempty"`     // prediction against measurement
 	Quality    []BaseLoss  `json:"quality,omitempty"`    // of the base at the bits of the space, most first

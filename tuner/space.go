@@ -95,7 +95,7 @@ func (s Study) capAxis(a *axes) error {
 		limit := s.Base.Config.Data.MaxSeqLength
 		a.caps, a.why["max-seq-length"] = []int{limit}, setByUser
 		if rows, share := cut(s.Lengths, limit); rows > 0 {
-			a.why["max-seq-length"] += fmt.Sprintf("; it cuts %d rows and %.2g %% of the tokens", rows, 100*share)
+			a.why["max-seq-length"] += fmt.Sprintf("; it cuts %s and %.2g %% of the tokens", trainer.Count(rows, "row"), 100*share)
 		}
 		return nil
 	}
@@ -117,18 +117,18 @@ func (s Study) capAxis(a *axes) error {
 		rows, share := cut(s.Lengths, most)
 		if share >= maxCut {
 			return wishError(fmt.Sprintf("split the long rows, or accept it with --max-seq-length %d", most),
-				"the model takes %d positions, which would cut %d rows and %.2g %% of the tokens", s.Facts.MaxPositions, rows, 100*share)
+				"the model takes %d positions, which would cut %s and %.2g %% of the tokens", s.Facts.MaxPositions, trainer.Count(rows, "row"), 100*share)
 		}
 		limit, full = most, most
 	}
 	rows, share := cut(s.Lengths, limit)
 	a.caps = []int{limit}
-	a.why["max-seq-length"] = fmt.Sprintf("covers 99 %% of the rows (p99 is %d tokens) and cuts %d rows, %.2g %% of the tokens", p99, rows, 100*share)
+	a.why["max-seq-length"] = fmt.Sprintf("covers 99 %% of the rows (p99 is %d tokens) and cuts %s, %.2g %% of the tokens", p99, trainer.Count(rows, "row"), 100*share)
 	if full = min(full, most); s.Wishes.Prefer == Quality && full > limit {
 		a.caps = append(a.caps, full)
 		a.why["max-seq-length"] += "; the uncut length competes, as you prefer quality"
 	} else if full > limit {
-		a.notTried = append(a.notTried, NotTried{What: fmt.Sprintf("length %d, which cuts nothing", full), Why: fmt.Sprintf("it would widen the widest batch for %d rows; set --max-seq-length %d or --prefer quality", rows, full)})
+		a.notTried = append(a.notTried, NotTried{What: fmt.Sprintf("length %d, which cuts nothing", full), Why: fmt.Sprintf("it would widen the widest batch for %s; set --max-seq-length %d or --prefer quality", trainer.Count(rows, "row"), full)})
 	}
 	return nil
 }
@@ -236,7 +236,7 @@ func (s Study) batchAxis(a *axes) error {
 	}
 	a.batchings = slices.DeleteFunc(a.batchings, func(b search.Batching) bool { return b.Batch > len(s.Lengths) })
 	if len(a.batchings) == 0 {
-		return wishError("lower --batch-size, or give more rows", "the training split has %d rows, fewer than one batch", len(s.Lengths))
+		return wishError("lower --batch-size, or give more rows", "the training split has %s, fewer than one batch", trainer.Count(len(s.Lengths), "row"))
 	}
 	why := fmt.Sprintf("%d rows to one update, as batch × accumulation", effective)
 	if fixedBatch && fixedAcc {

@@ -49,7 +49,7 @@ func (r *run) stability(ctx context.Context, f *finalist) (steadiness, error) {
 	job := trainer.Job{Config: f.config, Shapes: shapes, Budget: max(min(4*time.Duration(share*float64(time.Second)), r.bursts.left()-r.loadTime()), 2*time.Second)}
 	burst, err := r.bursts.run(ctx, "stability", fmt.Sprintf("watch %s for leaks over %d steps", f.Point, steps), f.Point, job)
 	if errors.Is(err, errSpent) {
-		r.lacks = append(r.lacks, fmt.Sprintf("the budget of %s was spent before it could be watched for leaks and drift", r.Wishes.Budget))
+		r.lacks = append(r.lacks, fmt.Sprintf("the budget of %s was spent before it could be watched for leaks and drift", trainer.FormatDuration(r.Wishes.Budget)))
 		return steadiness{survived: true, shape: shape, spread: max(f.wobble, (r.pace-1)/2) * p10to90, leak: leak.Verdict{State: leak.Inconclusive, Reason: "it was not watched: the budget was spent"}}, nil
 	}
 	if err != nil {

@@ -197,7 +197,7 @@ func (r *run) search(ctx context.Context) error {
 		r.space = r.axes.space(bits)
 		if !r.mayFit() {
 			r.report.NotTried = append(r.report.NotTried, NotTried{
-				What: bitsText(bits), Why: "by the estimate from the model's files not even the smallest step fits " + trainer.FormatBytes(r.usable())})
+				What: bitsText(bits), Why: "by the estimate from the model's files not even the smallest step fits the " + trainer.FormatBytes(max(r.usable(), 0)) + " that are left to it"})
 			continue
 		}
 		r.measured = nil
@@ -280,16 +280,11 @@ func (r *run) nothingFits() error {
 	}
 	if r.bursts.left() <= 0 {
 		return &impossible{problem: fmt.Sprintf("the budget of %s was spent before anything that fits was found (%d bursts; %s)",
-			r.Wishes.Budget, len(r.report.Bursts), r.paceText()), hint: r.moreTime()}
+			trainer.FormatDuration(r.Wishes.Budget), len(r.report.Bursts), r.paceText()), hint: r.moreTime()}
 	}
-	smallest := r.axes.caps[0]
 	if r.untimed {
-		return &impossible{problem: fmt.Sprintf("nothing that could be timed fits %s (%s)", trainer.FormatBytes(r.usable()), r.Limit.Source),
+		return &impossible{problem: fmt.Sprintf("nothing that could be timed fits %s (%s)", trainer.FormatBytes(r.Limit.Bytes), r.Limit.Source),
 			hint: "give the search more time with --budget, so that what is listed as not tried is measured, too"}
 	}
-	return &impossible{
-		problem: fmt.Sprintf("nothing above the floors fits %s (%s)", trainer.FormatBytes(r.usable()), r.Limit.Source),
-		hint: fmt.Sprintf("allow shorter rows with --max-seq-length (now %d), fewer bits with --min-bits 4, fewer blocks with --num-layers, a smaller base, or more memory: close other programs or raise --max-memory",
-			smallest),
-	}
+	return r.tooLittle()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -66,7 +67,7 @@ itself; 130 interrupted with the state saved.`),
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usagef("%v; see %s --help", err, cmd.CommandPath())
+		return usagef("%s; see %s --help", flagText(err), cmd.CommandPath())
 	})
 	root.SetVersionTemplate("mlxdyno {{.Version}}\n")
 	f := root.PersistentFlags()
@@ -79,6 +80,17 @@ itself; 130 interrupted with the state saved.`),
 	a.noteStart(root)
 	return root
 }
+
+// flagText is what pflag says of a value, without the names of Go's functions.
+func flagText(err error) string {
+	text := err.Error()
+	if strings.Contains(text, "time: missing unit") {
+		return strings.Split(text, ": time:")[0] + ": a time has a unit, as 90s or 3m"
+	}
+	return goFunction.ReplaceAllString(text, "")
+}
+
+var goFunction = regexp.MustCompile(`strconv\.\w+: parsing "[^"]*": |time: `)
 
 // noteStart makes every command note when its own work begins.
 func (a *app) noteStart(cmd *cobra.Command) {

@@ -91,7 +91,7 @@ func explain(ctx context.Context, err error, started bool) *userError {
 	case errors.As(err, &dat):
 		return &userError{Code: "data", Message: "read data: " + place(dat) + ": " + dat.Text, Hint: dat.Fix, Status: statusOurs}
 	case errors.As(err, &cfg):
-		return &userError{Code: "config", Message: err.Error(), Hint: "see mlxdyno train --help", Status: statusOurs}
+		return &userError{Code: "config", Message: err.Error(), Hint: "knobs are flags, or stand in a file that -c names; mlxdyno train --help lists them", Status: statusOurs}
 	case errors.As(err, &busy):
 		return &userError{Code: "run.busy", Message: err.Error(), Hint: "wait for it, or choose another --run-dir", Status: statusOurs}
 	case errors.As(err, &changed):

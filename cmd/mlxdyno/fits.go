@@ -64,8 +64,11 @@ func (a *app) whatFits(ctx context.Context, settings trainer.Settings, w *wishFl
 	if err != nil {
 		return err
 	}
-	if most := wishes.MaxMemory; most > 0 && (q.Limit.Bytes <= 0 || most < q.Limit.Bytes) {
+	switch most := wishes.MaxMemory; {
+	case most > 0 && (q.Limit.Bytes <= 0 || most < q.Limit.Bytes):
 		q.Limit = fits.Limit{Bytes: most, Source: "--max-memory"}
+	case most > 0:
+		q.Limit.Source += ", less than --max-memory"
 	}
 	r, err := fits.Answer(q)
 	if err != nil {

@@ -110,7 +110,7 @@ func (a *app) settings(cmd *cobra.Command, k *knobFlags) (trainer.Settings, *tra
 			return s, nil, usagef("--set %s: want KNOB=VALUE, such as --set rank=16", set)
 		}
 		if err := s.Set(name, value, trainer.FromFlag); err != nil {
-			return s, nil, usagef("--set %v", err)
+			return s, nil, usagef("--set %s: %v", set, err)
 		}
 	}
 	if expected != nil && s.Config.Key() != tuned {

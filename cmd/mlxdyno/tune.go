@@ -75,7 +75,7 @@ func (w *wishFlags) wishes() (tuner.Wishes, error) {
 		return out, usagef("--output: %s is a directory; name a file", w.output)
 	}
 	if _, err := os.Stat(filepath.Dir(w.output)); err != nil {
-		return out, usagef("--output: %v", err)
+		return out, usagef("--output: the directory %s cannot be written to: %v", filepath.Dir(w.output), errors.Unwrap(err))
 	}
 	if w.maxMemory != "" {
 		n, err := trainer.ParseBytes(w.maxMemory)
@@ -125,10 +125,18 @@ or on another machine.`),
 		case !versus && len(args) > 0:
 			return usagef("%s: nothing is expected here; two configurations go with --compare", args[0])
 		}
+		var asked []string
+		for _, name := range []string{"compare", "baseline", "what-fits", "show"} {
+			if cmd.Flags().Changed(name) {
+				asked = append(asked, "--"+name)
+			}
+		}
+		if len(asked) > 1 {
+			return usagef("%s: each is a command of its own; leave one out", strings.Join(asked, " and "))
+		}
 		return nil
 	}
 	cmd.Flags().BoolVar(&show, "show", false, "print the last search over this model and data again, and run nothing")
-	cmd.MarkFlagsMutuallyExclusive("compare", "baseline", "what-fits", "show")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		settings, _, err := a.settings(cmd, knobs)
 		if err != nil {
@@ -174,9 +182,18 @@ or on another machine.`),
 }
 
 func (a *app) printTune(r *tuner.Report, output string) error {
-	return report.Tune(a.stdout, *r, a.style(),
-		trainer.CommandLine("mlxdyno", "train", "-c", output),
-		trainer.CommandLine(pythonWithMLXLM(), "-m", "mlx_lm", "lora", "-c", output))
+	if r.Verdict == tuner.Impossible {
+		return report.Tune(a.stdout, *r, a.style(), report.Onward{})
+	}
+	on := report.Onward{File: output, Commands: []string{trainer.CommandLine("mlxdyno", "train", "-c", output)}}
+	mlxLM := trainer.CommandLine(pythonWithMLXLM(), "-m", "mlx_lm", "lora", "-c", output)
+	if r.Config.Model.Quantize != 0 {
+		on.Note = "mlx_lm reads the file, too, but does not quantize at load: with it the figures above do not hold"
+	} else {
+		on.Commands = append(on.Commands, mlxLM)
+		on.Note = "the second one is mlx-lm by itself, unsupervised: it takes the knobs that it knows from the file"
+	}
+	return report.Tune(a.stdout, *r, a.style(), on)
 }
 
 // tune searches, writes the configuration, and keeps the report for train.

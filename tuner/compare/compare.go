@@ -104,7 +104,7 @@ func (q Question) Run(ctx context.Context) (*Report, error) {
 		}
 		r.TokensPerSecond, r.PeakBytes = summarize(speeds), summarize(peaks)
 		if len(speeds) == 0 && r.Problem == "" {
-			r.Problem = fmt.Sprintf("the budget of %s was spent before it was measured", q.Budget)
+			r.Problem = fmt.Sprintf("the budget of %s was spent before it was measured", trainer.FormatDuration(q.Budget))
 		}
 	}
 	c.report.Seconds = c.spent.Seconds()

@@ -98,11 +98,11 @@ func (r *Report) conclude(budget time.Duration) {
 		first, second, ratio, low, high = b, a, 1/ratio, 1/high, 1/low
 	}
 	n := fmt.Sprintf("%s, %d and %d measurements", pText(r.Speed.P), len(r.A.TokensPerSecond.Values), len(r.B.TokensPerSecond.Values))
-	more := fmt.Sprintf("give it more time: --budget %s", (2 * budget).Round(time.Second))
+	more := "give it more time: --budget " + trainer.FormatDuration(2*budget)
 	switch {
 	case !sure:
 		r.Verdict, r.Hint = Open, more
-		r.Says = fmt.Sprintf("%s looks %.3g × as fast as %s, but so few measurements have no interval (%s)", first, ratio, second, n)
+		r.Says = fmt.Sprintf("which is faster could not be told: so few measurements have no interval (%s; by their medians %s is %.3g × as fast as %s)", n, first, ratio, second)
 	case low > 1 && ratio < 1+matters && high < 1+matters:
 		r.Verdict = Even
 		r.Says = fmt.Sprintf("%s is faster than %s by less than matters: %.3g × (95 %%: %.3g to %.3g; %s)", first, second, ratio, low, high, n)

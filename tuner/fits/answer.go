@@ -267,7 +267,7 @@ func (o *oracle) notes() (notes, unknown []string) {
 		unknown = append(unknown, "seconds: no step of this model was timed on this machine; mlxdyno tune times some, and what fits is then known more closely, too")
 	}
 	if o.vague {
-		unknown = append(unknown, "some seconds: they are too far from the shapes that were measured, or those were measured too unsteadily; mlxdyno tune --fresh on a quiet machine, with the lengths and batches in question, tells")
+		unknown = append(unknown, "seconds that are left out: they are too far from the shapes that were measured, or those were measured too unsteadily; mlxdyno tune --fresh on a quiet machine, with the lengths and batches in question, tells")
 	}
 	if o.model == nil && (o.q.Device == "metal" || o.q.Device == "cuda") {
 		notes = append(notes, "attention is taken to keep no scores, as MLX from 0.32.4 on computes it on GPUs: nothing of that was measured here, and where it does keep them long rows need far more")

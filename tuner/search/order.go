@@ -14,8 +14,9 @@ const (
 	Quality Preference = "quality" // most bits, then the longest rows, then the highest rank, then speed
 )
 
-// Tie is the relative difference in time below which two candidates count as
-// equally fast: it is less than a burst can tell apart. Ties go to less memory.
+// Tie is the relative difference below which two candidates count as equally fast, or
+// as equally small: it is less than a burst can tell apart. Ties in time go to less
+// memory; ties in memory to more quality, then to speed.
 const Tie = 0.05
 
 // Order sorts candidates, best first. It is total: equal figures are ordered by
@@ -26,6 +27,7 @@ func Order(cs []Candidate, prefer Preference) {
 		slices.SortFunc(cs, func(a, b Candidate) int {
 			return cmp.Or(cmp.Compare(a.PeakBytes, b.PeakBytes), bySpeed(a, b))
 		})
+		breakTies(cs, func(c Candidate) float64 { return float64(c.PeakBytes) }, func(a, b Candidate) int { return cmp.Or(byQuality(a, b), bySpeed(a, b)) })
 	case Quality:
 		slices.SortFunc(cs, func(a, b Candidate) int { return cmp.Or(byQuality(a, b), bySpeed(a, b)) })
 		for start := 0; start < len(cs); {
@@ -33,12 +35,12 @@ func Order(cs []Candidate, prefer Preference) {
 			for end < len(cs) && byQuality(cs[start], cs[end]) == 0 {
 				end++
 			}
-			breakTies(cs[start:end])
+			tiesToMemory(cs[start:end])
 			start = end
 		}
 	default:
 		slices.SortFunc(cs, bySpeed)
-		breakTies(cs)
+		tiesToMemory(cs)
 	}
 }
 
@@ -65,17 +67,22 @@ func bySpeed(a, b Candidate) int {
 		compareBool(a.Checkpointing, b.Checkpointing))
 }
 
-// breakTies sorts runs of candidates that are within Tie of the fastest of the
-// run by memory. cs is sorted by speed.
-func breakTies(cs []Candidate) {
+// breakTies sorts runs of candidates that are within Tie of the first of the run by
+// what decides between them. cs is sorted by value.
+func breakTies(cs []Candidate, value func(Candidate) float64, decides func(a, b Candidate) int) {
 	for start := 0; start < len(cs); {
 		end := start + 1
-		for end < len(cs) && cs[end].SecondsPerUsefulToken <= cs[start].SecondsPerUsefulToken*(1+Tie) {
+		for end < len(cs) && value(cs[end]) <= value(cs[start])*(1+Tie) {
 			end++
 		}
-		slices.SortStableFunc(cs[start:end], func(a, b Candidate) int { return cmp.Compare(a.PeakBytes, b.PeakBytes) })
+		slices.SortStableFunc(cs[start:end], decides)
 		start = end
 	}
+}
+
+// tiesToMemory is for candidates that are sorted by speed.
+func tiesToMemory(cs []Candidate) {
+	breakTies(cs, func(c Candidate) float64 { return c.SecondsPerUsefulToken }, func(a, b Candidate) int { return cmp.Compare(a.PeakBytes, b.PeakBytes) })
 }
 
 // Pareto returns the candidates that no other beats in time and memory both,

@@ -64,14 +64,15 @@ func TestOrder(t *testing.T) {
 	c := func(bits, rank int, peak int64, seconds float64) Candidate {
 		return Candidate{Point: Point{Bits: bits, Rank: rank}, PeakBytes: peak, SecondsPerUsefulToken: seconds}
 	}
-	fast, tied, small, precise := c(4, 8, 100, 1.00), c(4, 8, 50, 1.04), c(4, 8, 10, 3), c(0, 8, 200, 2)
+	fast, tied, smallest, small, precise := c(4, 8, 100, 1.00), c(4, 8, 50, 1.04), c(4, 8, 1000, 3), c(8, 8, 1040, 3), c(0, 8, 2000, 2)
+	fast.PeakBytes, tied.PeakBytes = 10_000, 5000
 	tests := []struct {
 		prefer Preference
 		first  Candidate
 	}{{Speed, tied}, {Memory, small}, {Quality, precise}}
 	for _, tt := range tests {
 		t.Run(string(tt.prefer), func(t *testing.T) {
-			all := []Candidate{small, precise, fast, tied}
+			all := []Candidate{smallest, small, precise, fast, tied}
 			Order(all, tt.prefer)
 			if all[0] != tt.first {
 				t.Fatalf("first is %+v", all[0])
