@@ -7,7 +7,6 @@ import (
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/tuner"
 	"github.com/mlxdyno/mlxdyno/tuner/compare"
-	"github.com/mlxdyno/mlxdyno/tuner/search"
 )
 
 // unsteady is the error of a promised speed from which on the machine is to blame.
@@ -50,9 +49,9 @@ func shortSpeed(r tuner.Report) string {
 		return text + "; of the defaults nothing is known: " + r.Start.Note
 	case !r.Start.Fits:
 		return text + "; the defaults do not fit"
-	case v >= 1+search.Tie:
+	case v >= 1+tuner.Tie:
 		return fmt.Sprintf("%s, %s × as fast as the defaults (%s)", text, number(v), how)
-	case v > 1/(1+search.Tie):
+	case v > 1/(1+tuner.Tie):
 		return fmt.Sprintf("%s, as fast as the defaults to within what can be told (%s ×, %s)", text, number(v), how)
 	case r.Wishes.Prefer == tuner.Memory || r.Wishes.Prefer == tuner.Quality:
 		return fmt.Sprintf("%s, %s × the speed of the defaults (%s), as %s comes first (--prefer)", text, number(v), how, r.Wishes.Prefer)
@@ -80,10 +79,9 @@ func shortQuality(r tuner.Report) string {
 		start = r.Start.Config
 	}
 	var parts []string
-	switch bits := c.Model.Quantize; {
-	case bits == start.Model.Quantize:
+	if bits := c.Model.Quantize; bits == start.Model.Quantize {
 		parts = append(parts, "the base as it was")
-	default:
+	} else {
 		parts = append(parts, fmt.Sprintf("the base with %d bits: %s", bits, bitsCost(r, bits)))
 	}
 	rank := fmt.Sprintf("rank %d", c.Quality.Rank)
@@ -143,7 +141,7 @@ func shortMore(r tuner.Report) string {
 		return fmt.Sprintf("with %s, %s would fit and be %s × as fast (predicted)", trainer.FormatBytes(m.LimitBytes), m.Candidate.Point, number(m.Speedup))
 	}
 	for _, i := range r.Space.Infeasible {
-		if i.Why == search.WhyMemory && i.Count > 0 {
+		if i.Why == tuner.WhyMemory && i.Count > 0 {
 			return "would not make it faster, by what is predicted of the " + grouped(int64(i.Count)) + " that do not fit"
 		}
 	}

@@ -22,6 +22,7 @@ const (
 	maxSteps     = 8 // at a stratum
 	fewestSteps  = 5 // at a stratum, if there is time
 	oneSided95   = 1.645
+	hardlySlower = 0.0125 // measured, and not worth any memory, however unsure it is
 
 	// betweenProcesses is by how much the mean step of one configuration differs
 	// from process to process, relative.
@@ -443,9 +444,9 @@ func (r *run) best(done []*finalist) *finalist {
 	fastest := slices.MinFunc(cs, func(a, b search.Candidate) int {
 		return cmp.Compare(a.SecondsPerUsefulToken, b.SecondsPerUsefulToken)
 	})
-	// A tie must be one for all that is known of both.
+	// A tie must be one for all that is known of both, or be hardly a difference.
 	doubt := 1 + max(math.Hypot(find(cs[0].Point).spread, find(fastest.Point).spread), betweenProcesses)
-	if cs[0].SecondsPerUsefulToken*doubt > fastest.SecondsPerUsefulToken*(1+search.Tie) {
+	if slower := cs[0].SecondsPerUsefulToken / fastest.SecondsPerUsefulToken; slower > 1+hardlySlower && slower*doubt > 1+search.Tie {
 		return find(fastest.Point)
 	}
 	return find(cs[0].Point)

@@ -216,5 +216,10 @@ const (
 	Quality = search.Quality // most bits, longest rows, highest rank, then speed
 )
 
+const (
+	Tie       = search.Tie       // relative difference below which two are equally fast
+	WhyMemory = search.WhyMemory // a reason to be infeasible
+)
+
 // DefaultBudget is the time a study may take when Wishes names none.
 const DefaultBudget = 75 * time.Second
