@@ -123,7 +123,7 @@ func (p *page) choices(list []tuner.Choice) {
 		}
 		value := c.Value
 		if c.Unit != "" && value != "default" {
-			value += " " + c.Unit
+			value += " " + unitOf(c)
 		}
 		if c.Unit == "bytes" {
 			if n, err := trainer.ParseBytes(c.Value); err == nil && n >= 1000 {
@@ -140,6 +140,14 @@ func (p *page) choices(list []tuner.Choice) {
 	if len(folded) > 0 {
 		p.text(tableIndent, faint, "as by default (--verbose says why): "+strings.Join(folded, ", "))
 	}
+}
+
+// unitOf is a choice's unit: one step, two steps.
+func unitOf(c tuner.Choice) string {
+	if c.Value == "1" {
+		return strings.TrimSuffix(c.Unit, "s")
+	}
+	return c.Unit
 }
 
 // quality lists what the base loses at fewer bits.
