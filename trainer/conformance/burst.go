@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/worker"
 )
 
 // shapes runs exact shapes, under limits.
@@ -55,5 +56,33 @@ func (s suite) budget(t *testing.T) {
 	}
 	if len(sum.Warns) != 1 || sum.Warns[0].Code != "model.not-quantized" {
 		t.Errorf("warnings: %v", sum.Warns)
+	}
+}
+
+// mostMemory ends a burst soon after the first step whose peak is above what it may
+// take: a wider shape behind many steps is never run.
+func (s suite) mostMemory(t *testing.T) {
+	t.Parallel()
+	j := s.job()
+	j.UntilStep = 0
+	narrow, wide, widest := trainer.Shape{Batch: 1, Width: 33, Steps: 2}, trainer.Shape{Batch: 8, Width: 65, Steps: 1_000_000}, trainer.Shape{Batch: 30, Width: 65, Steps: 1}
+	j.Shapes = []trainer.Shape{narrow}
+	_, sum := s.finish(t, j)
+	peak, ok := sum.Shapes[0].PeakBytes.Get()
+	if !ok {
+		t.Fatal("no peak is known")
+	}
+	j.Shapes, j.MaxPeakBytes = []trainer.Shape{narrow, wide, widest}, 2*peak
+	b, err := worker.Bench{Engine: s.engine}.Burst(t.Context(), j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(b.Summary.Shapes); b.Result.Outcome != trainer.OOM || n != 2 {
+		t.Errorf("%s after %d shapes, with %v: %d bytes are allowed", b.Result.Outcome, n, b.Result.Evidence, j.MaxPeakBytes)
+	}
+	for _, step := range b.Summary.Steps[:narrow.Steps] {
+		if step.Memory.Peak.Or(0) > j.MaxPeakBytes {
+			t.Errorf("a narrow step took %v bytes", step.Memory.Peak)
+		}
 	}
 }
