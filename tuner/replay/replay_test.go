@@ -70,7 +70,7 @@ func row(name string, races []*race) string {
 }
 
 // freshSeeds are where the seeds begin that tune's rules were not settled on.
-const freshSeeds = 2_000_000
+const freshSeeds = 3_000_000
 
 // TestReplay runs every searcher on every ground and prints what it took.
 func TestReplay(t *testing.T) {
