@@ -82,7 +82,7 @@ func (r *run) confirm(ctx context.Context) (*finalist, error) {
 	}
 	for len(r.measured) < maxFinalists && len(tried) < 2*maxFinalists {
 		c, ok := r.nextFinalist(r.measured, tried)
-		if d, doubtful := r.doubtful(r.measured, tried); doubtful && (!ok || len(r.measured) > 0) { // it would gain more than a tie
+		if d, doubtful := r.doubtful(r.measured, tried); doubtful && (!ok || len(r.measured) > 0) { // more is to be expected of it than of one like those measured
 			c, ok = d, true
 		}
 		if !ok {

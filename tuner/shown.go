@@ -31,29 +31,31 @@ func samplesOf(b trainer.Burst, p Point) []predict.Sample {
 // unknown.
 func activeAt(b trainer.Burst, shape trainer.Shape) float64 {
 	var active []float64
-	for _, s := range b.Summary.Steps {
-		if a, ok := s.Memory.Active.Get(); ok && s.Shape.Batch == shape.Batch && s.Shape.Width == shape.Width {
+	for _, s := range stepsOf(b, shape) {
+		if a, ok := s.Memory.Active.Get(); ok {
 			active = append(active, float64(a))
 		}
-	}
-	if len(active) == 0 {
-		return 0
 	}
 	return predict.Median(active)
 }
 
 // spreadAt is how far the highest peak at one shape is above the middle one.
 func spreadAt(b trainer.Burst, shape trainer.Shape) float64 {
-	var peaks []float64
-	for _, s := range b.Summary.Steps {
-		if p, ok := s.Memory.Peak.Get(); ok && s.Shape.Batch == shape.Batch && s.Shape.Width == shape.Width {
-			peaks = append(peaks, float64(p))
-		}
-	}
+	peaks := peaksOf(b, shape)
 	if len(peaks) == 0 {
 		return 0
 	}
 	return slices.Max(peaks) - predict.Median(peaks)
+}
+
+func peaksOf(b trainer.Burst, shape trainer.Shape) []float64 {
+	var peaks []float64
+	for _, s := range stepsOf(b, shape) {
+		if p, ok := s.Memory.Peak.Get(); ok {
+			peaks = append(peaks, float64(p))
+		}
+	}
+	return peaks
 }
 
 func hintOf(b trainer.Burst) string {
@@ -69,10 +71,8 @@ func hintOf(b trainer.Burst) string {
 // long as the step, and never counts.
 func timesOf(b trainer.Burst, shape trainer.Shape) []float64 {
 	var out []float64
-	for _, s := range b.Summary.Steps {
-		if s.Shape.Batch == shape.Batch && s.Shape.Width == shape.Width {
-			out = append(out, s.Seconds)
-		}
+	for _, s := range stepsOf(b, shape) {
+		out = append(out, s.Seconds)
 	}
 	if len(out) > 1 || compiled(b) && len(out) == 1 {
 		out = out[1:]
@@ -84,38 +84,22 @@ func compiled(b trainer.Burst) bool { return b.Summary.Hello != nil && b.Summary
 
 // peakOf returns the highest peak at one shape, and how far its steps differ.
 func peakOf(b trainer.Burst, shape trainer.Shape) (highest, jitter int64) {
-	lowest := int64(math.MaxInt64)
-	for _, s := range b.Summary.Steps {
-		if p, ok := s.Memory.Peak.Get(); ok && s.Shape.Batch == shape.Batch && s.Shape.Width == shape.Width {
-			highest, lowest = max(highest, p), min(lowest, p)
-		}
-	}
-	if highest == 0 {
+	peaks := peaksOf(b, shape)
+	if len(peaks) == 0 {
 		return 0, 0
 	}
-	return highest, highest - lowest
+	highest = int64(slices.Max(peaks))
+	return highest, highest - int64(slices.Min(peaks))
 }
 
 // traceSeconds is what the first step of a shape took beyond the others: the
 // median over shapes, and never less than nothing.
 func traceSeconds(b trainer.Burst) float64 {
-	first := map[trainer.Shape]float64{}
 	var extra []float64
 	for _, s := range b.Summary.Shapes {
-		shape := trainer.Shape{Batch: s.Batch, Width: s.Width}
-		for _, step := range b.Summary.Steps {
-			if step.Shape.Batch == s.Batch && step.Shape.Width == s.Width {
-				if _, seen := first[shape]; !seen {
-					first[shape] = step.Seconds
-				}
-			}
-		}
 		if s.Steps > 1 {
-			extra = append(extra, first[shape]-s.StepSeconds)
+			extra = append(extra, stepsOf(b, trainer.Shape{Batch: s.Batch, Width: s.Width})[0].Seconds-s.StepSeconds)
 		}
-	}
-	if len(extra) == 0 {
-		return 0
 	}
 	return max(0, predict.Median(extra))
 }
