@@ -41,6 +41,10 @@ type Job struct {
 	// cleared and its peak reset in between. They train no usable adapter.
 	Shapes []Shape `json:"shapes,omitempty"`
 
+	// Limits changes MLX's limits between steps, so that one process tells what
+	// they cost.
+	Limits []StepLimits `json:"limits,omitempty"`
+
 	// SaveOnStop writes a checkpoint when the job is asked to stop.
 	SaveOnStop bool `json:"save_on_stop"`
 
@@ -49,6 +53,14 @@ type Job struct {
 	Evaluate bool `json:"evaluate"`
 
 	Mode Mode `json:"mode"`
+}
+
+// StepLimits are limits of MLX from a step of a job on; one that is absent stays as
+// it is.
+type StepLimits struct {
+	After       int        `json:"after"` // steps that are done by then
+	MemoryBytes Opt[int64] `json:"memory_bytes,omitzero"`
+	CacheBytes  Opt[int64] `json:"cache_bytes,omitzero"`
 }
 
 // Shape is a batch of Batch rows of Width tokens each, Width-1 of which are

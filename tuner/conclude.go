@@ -12,8 +12,7 @@ import (
 )
 
 const (
-	limitMargin   = 0.08 // of the peak, above it: jitter of longer runs and validation
-	saveSeconds   = 120  // between checkpoints, at most
+	saveSeconds   = 120 // between checkpoints, at most
 	topCandidates = 10
 )
 
@@ -147,49 +146,6 @@ func (r *run) decideReload(d *decision, f *finalist, s steadiness) int {
 		c.ReloadInterval = n
 	}
 	return n
-}
-
-// decideLimits sets MLX's limits. The memory limit is a guideline above which
-// MLX waits and drops its cache: above the measured peak it costs nothing, and
-// it keeps the allocator from spreading over memory that others need.
-func (r *run) decideLimits(d *decision, f *finalist, s steadiness, reload int) {
-	p := &d.config.Plan
-	cache := f.cache
-	switch {
-	case p.CacheLimit.IsSet && !r.userSet("cache-limit"):
-		cache = max(cache, p.CacheLimit.Bytes)
-		d.because("cache-limit", "half of the room beside the peak, at most 2 GiB: clearing the cache after every step slows a GPU down; confirmed with it")
-	case p.CacheLimit.IsSet:
-		cache = max(cache, p.CacheLimit.Bytes)
-		d.reasons["cache-limit"] = setByUser
-	default:
-		d.because("cache-limit", "default: a CPU gains nothing from kept buffers (%s seen between steps)", trainer.FormatBytes(f.cache))
-	}
-	margin := max(int64(limitMargin*float64(f.peak)), 3*f.jitter)
-	want := f.peak + cache + margin
-	why := fmt.Sprintf("measured peak %s at the widest batch, cache %s, margin %s for jitter and validation",
-		trainer.FormatBytes(f.peak), trainer.FormatBytes(cache), trainer.FormatBytes(margin))
-	if s.leak.State == leak.Leaking {
-		steps := d.config.Schedule.Steps
-		if reload > 0 {
-			steps = reload
-		}
-		growth := int64(s.leak.BytesAStep * float64(steps))
-		want += growth
-		why += fmt.Sprintf(", growth %s between reloads", trainer.FormatBytes(growth))
-	}
-	if usable := r.usable() + r.kept(); want > usable {
-		want = usable
-		why += fmt.Sprintf("; bounded by the %s that are usable", trainer.FormatBytes(usable))
-	}
-	if weights := r.known.WeightBytes(f.Bits); want < weights {
-		want = weights
-		why += "; never below the weights, which would stall every step"
-	}
-	if d.because("memory-limit", "%s", why) {
-		p.MemoryLimit = trainer.LimitOf(want)
-	}
-	d.because("wired-limit", "default: the engine's own choice")
 }
 
 func (d *decision) choices() []Choice {

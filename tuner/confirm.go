@@ -50,7 +50,10 @@ type finalist struct {
 	inOrder  bool    // the rehearsal met the batches that were foreseen
 	lacks    string  // why it was not confirmed; empty when it was
 	unseen   bool    // peak is an upper bound: the widest batch was not run yet
-	config   trainer.Config
+	lower    lowering
+
+	unlimited trainer.Opt[int64] // MLX's memory limit while it was confirmed
+	config    trainer.Config
 }
 
 // seconds is the confirmed time of a step of shape s.
@@ -400,6 +403,9 @@ func (r *run) measure(f *finalist, b trainer.Burst, strata []stratum, at func(tr
 	for _, s := range b.Summary.Steps {
 		f.cache = max(f.cache, s.Memory.Cache.Or(0))
 	}
+	if b.Summary.Ready != nil {
+		f.unlimited = b.Summary.Ready.MemoryLimit
+	}
 	if p := r.peakAt(f.Point, f.plan.Widest); p > 0 {
 		f.peakBias = float64(f.peak) / p
 	}
@@ -459,7 +465,8 @@ func (r *run) setCache(f *finalist) {
 		return
 	}
 	room := r.usable() - f.PeakBytes - 3*f.PeakErrorBytes
-	if keep := min(room/2, 2<<30); keep >= 128<<20 {
+	// Our trainer would keep a part of the memory that knows nothing of the limit.
+	if keep := max(0, min(room/2, 2<<30)); keep >= 128<<20 || f.config.Engine == trainer.EngineNative {
 		f.config.Plan.CacheLimit = trainer.LimitOf(keep)
 	}
 }

@@ -44,6 +44,7 @@ type machine struct {
 	busy      func(calls int, rng *rand.Rand) float64  // how many times as long a step takes for other programs' sake; nil is 1
 	loss      func(c trainer.Config, step int) float64 // nil is 2
 	traces    func(step int) int                       // nil does not count them
+	ahead     float64                                  // share of a peak that is there only because MLX runs ahead, as far as its limit lets it
 	slows     float64                                  // each step of a burst takes this share longer than the one before
 
 	ran    map[string]int // job → times
@@ -103,7 +104,7 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 			return trainer.Burst{}, err
 		}
 	}
-	id := fmt.Sprint(job.Config, job.Shapes, job.UntilStep)
+	id := fmt.Sprint(job.Config, job.Shapes, job.Limits, job.UntilStep)
 	if m.ran == nil {
 		m.ran = map[string]int{}
 	}
@@ -117,7 +118,9 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 	if m.busy != nil {
 		clock *= m.busy(m.calls, rng)
 	}
-	events := []trainer.Event{{Payload: trainer.Hello{Engine: "mlx-lm", Device: trainer.Device{Kind: m.kind()}, Compiled: m.compile > 0}}}
+	limit := cmp.Or(job.Config.Plan.MemoryLimit.Bytes, int64(1)<<60)
+	events := []trainer.Event{{Payload: trainer.Hello{Engine: "mlx-lm", Device: trainer.Device{Kind: m.kind()}, Compiled: m.compile > 0}},
+		{Payload: trainer.Ready{MemoryLimit: trainer.Some(limit)}}}
 	if m.fail != nil {
 		result.Outcome, result.Failure = trainer.Failed, m.fail
 		result.Elapsed = time.Second
@@ -140,13 +143,18 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 			break
 		}
 		grown := float64(m.leak) * float64(i+1)
-		peak := m.peak(job.Config, b.Shape) + grown
+		for _, l := range job.Limits {
+			if l.After == i {
+				limit = l.MemoryBytes.Or(limit)
+			}
+		}
+		peak, waits := m.limited(m.peak(job.Config, b.Shape)+grown, float64(limit))
 		if m.kill > 0 && peak+float64(m.host) > m.kill {
 			result.Outcome, result.SuspectedOOM = trainer.Crashed, true
 			break
 		}
 		seconds := m.seconds(job.Config, b.Shape) * math.Exp(m.noise*rng.NormFloat64())
-		seconds *= 1 + m.slows*float64(i)
+		seconds *= waits * (1 + m.slows*float64(i))
 		if m.busy != nil {
 			seconds *= m.busy(m.calls, rng)
 		}
@@ -172,6 +180,12 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 	}
 	result.Elapsed = time.Duration(clock * float64(time.Second))
 	return trainer.Burst{Job: job, Result: result, Summary: trainer.Summarize(events)}, nil
+}
+
+// limited is a peak under a limit, and how many times as long the step takes.
+func (m *machine) limited(peak, limit float64) (held, longer float64) {
+	needed := (1 - m.ahead) * peak
+	return max(needed, min(peak, limit)), 1 + 2*max(0, 1-limit/needed)
 }
 
 func (m *machine) kind() string { return cmp.Or(m.device, "cpu") }

@@ -32,14 +32,15 @@ type Report struct {
 	// would be faster.
 	More *More `json:"more,omitempty"`
 
-	Gates      []Gate      `json:"gates,omitempty"`      // of the stability burst
-	Checks     []Check     `json:"checks,omitempty"`     // prediction against measurement
-	Quality    []BaseLoss  `json:"quality,omitempty"`    // of the base at the bits of the space, most first
-	Candidates []Candidate `json:"candidates,omitempty"` // the best by prediction, best first
-	Pareto     []Candidate `json:"pareto,omitempty"`     // nothing else is both faster and smaller; fastest first
-	Space      Space       `json:"space"`
-	NotTried   []NotTried  `json:"not_tried,omitempty"`
-	Constants  []Constant  `json:"constants,omitempty"` // of the fitted time and memory model
+	Gates      []Gate       `json:"gates,omitempty"`      // of the stability burst
+	Limits     []LimitStair `json:"limits,omitempty"`     // lowered at its end
+	Checks     []Check      `json:"checks,omitempty"`     // prediction against measurement
+	Quality    []BaseLoss   `json:"quality,omitempty"`    // of the base at the bits of the space, most first
+	Candidates []Candidate  `json:"candidates,omitempty"` // the best by prediction, best first
+	Pareto     []Candidate  `json:"pareto,omitempty"`     // nothing else is both faster and smaller; fastest first
+	Space      Space        `json:"space"`
+	NotTried   []NotTried   `json:"not_tried,omitempty"`
+	Constants  []Constant   `json:"constants,omitempty"` // of the fitted time and memory model
 
 	Bursts    []BurstRecord `json:"bursts,omitempty"`
 	Processes int           `json:"processes"` // started by this study, replayed ones not counted

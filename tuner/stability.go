@@ -46,7 +46,16 @@ func (r *run) stability(ctx context.Context, f *finalist) (steadiness, error) {
 	if widest.Width != shape.Width {
 		shapes = append(shapes, widest)
 	}
-	job := trainer.Job{Config: f.config, Shapes: shapes, Budget: max(min(4*time.Duration(share*float64(time.Second)), r.bursts.left()-r.loadTime()), 2*time.Second)}
+	before := 0
+	for _, s := range shapes {
+		before += s.Steps
+	}
+	down, why := r.stairs(f, before)
+	if why != "" {
+		r.report.NotTried = append(r.report.NotTried, NotTried{What: "lower limits of MLX's memory and cache", Why: why})
+	}
+	shapes = append(shapes, down.shapes(f.plan.Widest)...)
+	job := trainer.Job{Config: f.config, Shapes: shapes, Limits: down.jobs, Budget: max(min(4*time.Duration(share*float64(time.Second)), r.bursts.left()-r.loadTime()), 2*time.Second)}
 	burst, err := r.bursts.run(ctx, "stability", fmt.Sprintf("watch %s for leaks over %d steps", f.Point, steps), f.Point, job)
 	if errors.Is(err, errSpent) {
 		r.lacks = append(r.lacks, fmt.Sprintf("the budget of %s was spent before it could be watched for leaks and drift", trainer.FormatDuration(r.Wishes.Budget)))
@@ -57,7 +66,11 @@ func (r *run) stability(ctx context.Context, f *finalist) (steadiness, error) {
 	}
 	r.observe(burst)
 	s := steadiness{survived: burst.Result.Outcome.Good(), shape: shape}
+	stood, told := down.read(&burst)
 	r.judge(f, &s, burst)
+	if told && s.survived {
+		r.lower(f, s, stood)
+	}
 	return s, nil
 }
 

@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,15 +24,26 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// replayShape is the model of the table: small enough that 168 configurations
-// are run five times in a quarter of an hour.
-var replayShape = demo.Shape{Arch: "llama", Hidden: 128, Intermediate: 320, Layers: 4, Heads: 4, KVHeads: 2, Vocab: 512, DType: "float32", Tied: true}
+// replaySpace is a space that a table holds.
+type replaySpace struct {
+	shape demo.Shape
+	alone bool // docstrings without their prompts, which are many times as long
+	rows  int  // tokens of the longest row that is taken
+	replay.Head
+}
 
-// replayRows is the longest row of the table's text, in tokens.
-const replayRows = 96
+// replaySpaces are the tables of docs/benchmarks.md. The first is small enough that
+// 168 configurations are run five times in a quarter of an hour on two cores; the
+// second is for a GPU, where steps are short and compiling them is not.
+var replaySpaces = map[string]replaySpace{
+	"small": {demo.Shape{Arch: "llama", Hidden: 128, Intermediate: 320, Layers: 4, Heads: 4, KVHeads: 2, Vocab: 512, DType: "float32", Tied: true}, true, 96,
+		replay.Head{Bits: []int{0, 8, 4}, Ranks: []int{8, 12, 16, 24, 32, 48, 64}, Effective: 8, Rounds: 5}},
+	"1b": {llama1B, false, 512,
+		replay.Head{Bits: []int{0, 4}, Ranks: []int{8, 32}, Effective: 8, Rounds: 3, Timed: 8, Set: map[string]string{"max-shapes": "3"}}},
+}
 
 func (a *app) benchReplayTableCommand() *cobra.Command {
-	var out string
+	var out, space string
 	var limit time.Duration
 	cmd := &cobra.Command{
 		Use:   "replay-table",
@@ -40,14 +53,22 @@ Runs every configuration of a space, in rounds, and writes to a table what each
 step took, for make bench-replay to search in. Runs only what the table lacks:
 stop it at any time and start it again.`),
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.benchReplayTable(cmd.Context(), out, limit) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.benchReplayTable(cmd.Context(), space, out, limit)
+		},
 	}
 	cmd.Flags().StringVar(&out, "out", "table.jsonl", "the table, made or completed")
+	cmd.Flags().StringVar(&space, "space", "small", "what is run: small, or 1b on a GPU")
+	_ = cmd.RegisterFlagCompletionFunc("space", cobra.FixedCompletions(slices.Sorted(maps.Keys(replaySpaces)), cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().DurationVar(&limit, "for", 0, "start no process after this long; 0 runs all")
 	return cmd
 }
 
-func (a *app) benchReplayTable(ctx context.Context, out string, limit time.Duration) error {
+func (a *app) benchReplayTable(ctx context.Context, name, out string, limit time.Duration) error {
+	space, ok := replaySpaces[name]
+	if !ok {
+		return usagef("--space: %q is not one of %s", name, strings.Join(slices.Sorted(maps.Keys(replaySpaces)), ", "))
+	}
 	home, err := install.Home()
 	if err != nil {
 		return err
@@ -58,7 +79,7 @@ func (a *app) benchReplayTable(ctx context.Context, out string, limit time.Durat
 	}
 	made := demo.Options{Python: env.Python, Environ: env.Environ(), Dir: filepath.Join(home, "bench", "models"), Size: demo.Small,
 		Progress: func(stage, detail string) { a.progress("%s %s", stage, detail) }}
-	dir, err := demo.MakeModel(ctx, made, replayShape)
+	dir, err := demo.MakeModel(ctx, made, space.shape)
 	if err != nil {
 		return err
 	}
@@ -71,9 +92,11 @@ func (a *app) benchReplayTable(ctx context.Context, out string, limit time.Durat
 	if err != nil {
 		return err
 	}
-	text, err := docstringsAlone(paths.Completions, filepath.Join(made.Dir, "docstrings"))
-	if err != nil {
-		return err
+	text := paths.Completions
+	if space.alone {
+		if text, err = docstringsAlone(text, filepath.Join(made.Dir, "docstrings")); err != nil {
+			return err
+		}
 	}
 	set, err := data.Prepare(ctx, data.Options{Python: env.Python, Environ: env.Environ(), Versions: env.Versions, CacheDir: filepath.Join(home, "cache", "tokens")},
 		data.Spec{Path: text, Model: dir})
@@ -90,13 +113,16 @@ func (a *app) benchReplayTable(ctx context.Context, out string, limit time.Durat
 	// Rows are padded to few widths, as they are where steps are compiled: packed
 	// ones have a shape of their own in every batch, and no table holds them all.
 	host := probe.Collect(ctx, probe.Request{}).Host
-	head := replay.Head{Machine: fmt.Sprintf("%s/%s, %d cores, %s, one BLAS thread", host.OS, host.Arch, host.Cores.Or(0), host.Chip.Or("unknown chip")),
-		Versions: env.Versions, Device: env.Backend, Facts: *facts,
-		Set:  map[string]string{"packing": "off", "max-seq-length": fmt.Sprint(replayRows + 1), "iters": "200"},
-		Bits: []int{0, 8, 4}, Ranks: []int{8, 12, 16, 24, 32, 48, 64}, Effective: 8, Rounds: 5}
+	head := space.Head
+	head.Machine = fmt.Sprintf("%s/%s, %d cores, %s, one BLAS thread", host.OS, host.Arch, host.Cores.Or(0), host.Chip.Or("unknown chip"))
+	head.Versions, head.Device, head.Facts, head.Set = env.Versions, env.Backend, *facts, maps.Clone(space.Set)
+	if head.Set == nil {
+		head.Set = map[string]string{}
+	}
+	head.Set["packing"], head.Set["max-seq-length"], head.Set["iters"] = "off", fmt.Sprint(space.rows+1), "200"
 	head.Facts.Path, head.Facts.Files = "", nil
 	for i, n := range set.Train.Lengths {
-		if n <= replayRows {
+		if int(n) <= space.rows {
 			head.Lengths, head.Prompts = append(head.Lengths, n), append(head.Prompts, set.Train.Prompts[i])
 		}
 	}

@@ -86,3 +86,41 @@ func (s suite) mostMemory(t *testing.T) {
 		}
 	}
 }
+
+// limits are set between the steps that they are asked for: a process that keeps what
+// it frees keeps no more than it may from that step on, takes no more at its peak where
+// it may take little, and computes the same.
+func (s suite) limits(t *testing.T) {
+	t.Parallel()
+	const each = 4
+	j := s.job()
+	j.UntilStep = 0
+	j.Config.Plan.Accumulation, j.Config.Quality.Dropout, j.Config.Plan.CacheLimit = 1, 0, trainer.LimitOf(1<<30)
+	wide := trainer.Shape{Batch: 8, Width: 65, Steps: each}
+	j.Shapes = []trainer.Shape{wide, wide, wide}
+	_, free := s.finish(t, j)
+	j.Limits = []trainer.StepLimits{{After: each, CacheBytes: trainer.Some[int64](0)}, {After: 2 * each, MemoryBytes: trainer.Some[int64](1)}}
+	_, limited := s.finish(t, j)
+	if len(free.Steps) != 3*each || len(limited.Steps) != 3*each {
+		t.Fatalf("%d and %d steps, want %d", len(free.Steps), len(limited.Steps), 3*each)
+	}
+	var loose, tight int64
+	for i, step := range limited.Steps {
+		if other := free.Steps[i]; step.Loss != other.Loss {
+			t.Errorf("step %d: loss %v with limits, %v without", i+1, step.Loss, other.Loss)
+		}
+		cache, ok := step.Memory.Cache.Get()
+		if other := free.Steps[i].Memory.Cache.Or(0); !ok || other == 0 || (cache == 0) != (i >= each) {
+			t.Errorf("step %d keeps %d bytes, without limits %d", i+1, cache, other)
+		}
+		switch peak := step.Memory.Peak.Or(0); {
+		case i < each:
+			loose = max(loose, peak)
+		case i >= 2*each:
+			tight = max(tight, peak)
+		}
+	}
+	if tight == 0 || tight > loose {
+		t.Errorf("peak of %d bytes where a byte may be taken, %d before", tight, loose)
+	}
+}

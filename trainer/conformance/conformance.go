@@ -41,6 +41,7 @@ func Run(t *testing.T, e trainer.Engine, w World) {
 	t.Run("shapes", s.shapes)
 	t.Run("budget", s.budget)
 	t.Run("most memory", s.mostMemory)
+	t.Run("limits", s.limits)
 	t.Run("profile", s.profile)
 	t.Run("failures", s.failures)
 	t.Run("damaged checkpoints", s.damagedCheckpoints)

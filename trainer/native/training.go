@@ -246,7 +246,23 @@ func (t *training) betweenSteps() error {
 	if b := t.job.Budget; b > 0 && !t.started.IsZero() && time.Since(t.started) >= b {
 		return t.endAfterProfile(trainer.DoneBudget)
 	}
+	t.changeLimits()
 	return nil
+}
+
+// changeLimits sets the limits of MLX that the job has from this step on.
+func (t *training) changeLimits() {
+	for _, l := range t.job.Limits {
+		if l.After != t.step {
+			continue
+		}
+		if n, ok := l.MemoryBytes.Get(); ok {
+			t.s.SetMemoryLimit(n)
+		}
+		if n, ok := l.CacheBytes.Get(); ok {
+			t.s.SetCacheLimit(n)
+		}
+	}
 }
 
 // attend does what is due after a step.

@@ -11,12 +11,8 @@ import (
 	"github.com/mlxdyno/mlxdyno/trainer/journal"
 )
 
-// Steps of a shape in a process, the first of which pays for first allocations.
-const (
-	updateSteps     = 3
-	accumulation    = 4 // of processes that accumulate: a first step, two between and a last
-	accumulateSteps = accumulation + 1
-)
+// accumulation is of processes that accumulate: a first step, two between and a last.
+const accumulation = 4
 
 // Bursts runs a job in a process of its own.
 type Bursts interface {
@@ -46,12 +42,10 @@ func (r Recorder) Record(ctx context.Context) (complete bool, err error) {
 		}
 	}()
 	t, err := Read(r.Path)
-	if err != nil {
-		if err := j.Append(headKind, r.Head); err != nil {
-			return false, err
-		}
-		if t, err = Read(r.Path); err != nil {
-			return false, err
+	headed := err == nil
+	if !headed {
+		if t = (&Table{Head: r.Head}); t.validate() != nil {
+			return false, t.validate()
 		}
 	}
 	all := t.Head.Processes()
@@ -69,9 +63,18 @@ func (r Recorder) Record(ctx context.Context) (complete bool, err error) {
 		if r.Progress != nil {
 			r.Progress(len(done), len(all), p)
 		}
-		run, err := r.one(ctx, t.Head, p)
+		run, on, err := r.one(ctx, t.Head, p)
 		if err != nil {
 			return false, err
+		}
+		if !headed { // the first process says what it ran on
+			if on.Kind != "cpu" {
+				t.Head.Machine += ", " + on.Name
+			}
+			if err := j.Append(headKind, t.Head); err != nil {
+				return false, err
+			}
+			headed = true
 		}
 		if err := j.Append(runKind, run); err != nil {
 			return false, err
@@ -81,10 +84,11 @@ func (r Recorder) Record(ctx context.Context) (complete bool, err error) {
 	return true, nil
 }
 
-func (r Recorder) one(ctx context.Context, h Head, p Process) (Run, error) {
+func (r Recorder) one(ctx context.Context, h Head, p Process) (Run, trainer.Device, error) {
+	var on trainer.Device
 	job, err := h.Job(p)
 	if err != nil {
-		return Run{}, err
+		return Run{}, on, err
 	}
 	r.Ready(&job)
 	for range maxTries {
@@ -93,17 +97,20 @@ func (r Recorder) one(ctx context.Context, h Head, p Process) (Run, error) {
 			err = ctx.Err()
 		}
 		if err != nil {
-			return Run{}, err
+			return Run{}, on, err
 		}
 		run, ok := measured(p, job.Shapes, b)
 		if !ok {
-			return Run{}, fmt.Errorf("record %+v: its process %s after %d steps; see its log: %s", p, b.Result.Outcome, len(b.Summary.Steps), b.Result.LogTail)
+			return Run{}, on, fmt.Errorf("record %+v: its process %s after %d steps; see its log: %s", p, b.Result.Outcome, len(b.Summary.Steps), b.Result.LogTail)
+		}
+		if b.Result.Hello != nil {
+			on = b.Result.Hello.Device
 		}
 		if run.steady() {
-			return run, nil
+			return run, on, nil
 		}
 	}
-	return Run{}, fmt.Errorf("record %+v: steps of one shape took more than %g times as long as others, in %d processes: the machine is busy; leave it alone and run the same again", p, maxUnrest, maxTries)
+	return Run{}, on, fmt.Errorf("record %+v: steps of one shape took more than %g times as long as others, in %d processes: the machine is busy; leave it alone and run the same again", p, maxUnrest, maxTries)
 }
 
 // A process whose steps vary more than this was disturbed: it says more of
@@ -148,6 +155,10 @@ func (h Head) Processes() []Process {
 	return out
 }
 
+// timed are the steps of a shape and a process that are timed: all but the first,
+// which pays for first allocations.
+func (h Head) timed() int { return max(2, h.Timed) }
+
 // Job is what a process runs: every shape of the epochs of all batch sizes that
 // it is asked for, smallest first. Batches of all rows of an update never
 // accumulate; of the others calibration runs the smallest and the middle one
@@ -159,10 +170,10 @@ func (h Head) Job(p Process) (trainer.Job, error) {
 	}
 	c := base.Config.WithRank(p.Rank)
 	c.Model.Quantize, c.Plan.Checkpointing, c.Plan.Accumulation = p.Bits, p.Checkpointing, 1
-	steps, batches := updateSteps, h.Batches()
+	steps, batches := 1+h.timed(), h.Batches()
 	n := len(batches)
 	if p.Accumulating {
-		steps, c.Plan.Accumulation = accumulateSteps, accumulation
+		steps, c.Plan.Accumulation = 1+max(h.timed(), accumulation), accumulation
 		batches = batches[:n-1]
 	} else if n > 3 {
 		batches = []int{batches[0], batches[n/2], batches[n-1]}

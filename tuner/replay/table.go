@@ -35,6 +35,7 @@ type Head struct {
 	Ranks     []int             `json:"ranks"`
 	Effective int               `json:"effective"` // rows to one update, as batch × accumulation in every way
 	Rounds    int               `json:"rounds"`
+	Timed     int               `json:"timed,omitempty"` // steps of a shape and process, beside its first; 2 at least, and a whole update
 }
 
 // Run is one process that was recorded.

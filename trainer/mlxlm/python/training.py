@@ -246,6 +246,17 @@ class Training:
                 raise Ended("stop")
         if self.budget and self.started is not None and time.perf_counter() - self.started >= self.budget:
             raise Ended("budget")
+        self.change_limits()
+
+    def change_limits(self):
+        """Sets the limits of MLX that the job has from this step on."""
+        for limits in self.job.get("limits") or []:
+            if limits["after"] != self.step:
+                continue
+            if "memory_bytes" in limits:
+                mx.set_memory_limit(limits["memory_bytes"])
+            if "cache_bytes" in limits:
+                mx.set_cache_limit(limits["cache_bytes"])
 
     def attend(self):
         """What is due after this step."""
