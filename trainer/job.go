@@ -41,6 +41,10 @@ type Job struct {
 	// cleared and its peak reset in between. They train no usable adapter.
 	Shapes []Shape `json:"shapes,omitempty"`
 
+	// ShapeSeconds ends each shape early, when LeastSteps of its steps are done and
+	// all but the first, which may compile, took that long; 0 runs all of them.
+	ShapeSeconds float64 `json:"shape_seconds,omitempty"`
+
 	// Limits changes MLX's limits between steps, so that one process tells what
 	// they cost.
 	Limits []StepLimits `json:"limits,omitempty"`
@@ -54,6 +58,9 @@ type Job struct {
 
 	Mode Mode `json:"mode"`
 }
+
+// LeastSteps are the steps of a shape that ShapeSeconds leaves.
+const LeastSteps = 3
 
 // StepLimits are limits of MLX from a step of a job on; one that is absent stays as
 // it is.

@@ -18,6 +18,13 @@ import (
 const (
 	maxShapes    = 7 // of a calibration burst
 	calibrateFor = 3 // steps a shape, the first of which is not timed
+
+	// A GPU is told of work ahead of doing it, and what waits has its memory
+	// already: peaks rise over the first steps of a shape, on an H200 by half over
+	// six. Where steps are short so many are run that they do not rise any more.
+	settled      = 8   // steps a shape
+	settleWithin = 0.5 // seconds
+
 	maxTries     = 3 // of a calibration burst whose process dies
 
 	// safely is the share of the limit that an estimated peak may take to be
@@ -120,7 +127,7 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 	for try := 0; len(shapes) > 0 && try < maxTries; try++ {
 		share := r.bursts.share(of - nth + expectedBursts - 2)
 		shapes = r.affordable(p, shapes, (share-r.loadTime()).Seconds()/r.pace)
-		job := trainer.Job{Config: r.config(p), Shapes: shapes, Budget: max(share-r.loadTime(), 2*time.Second), MaxPeakBytes: r.usable()}
+		job := trainer.Job{Config: r.config(p), Shapes: shapes, ShapeSeconds: r.shapeSeconds(), Budget: max(share-r.loadTime(), 2*time.Second), MaxPeakBytes: r.usable()}
 		burst, err := r.bursts.run(ctx, "calibrate", "measure "+describe(p), p, job)
 		if err != nil {
 			return err
@@ -155,6 +162,33 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 	return nil
 }
 
+// aheadOfWork reports whether memory is taken for work that waits.
+func (r *run) aheadOfWork() bool { return r.device != "" && r.device != "cpu" }
+
+// shapeSteps is how many steps a shape is run for, at most.
+func (r *run) shapeSteps() int {
+	if r.aheadOfWork() {
+		return settled
+	}
+	return calibrateFor
+}
+
+// shapeSeconds is after how long fewer will do.
+func (r *run) shapeSeconds() float64 {
+	if r.aheadOfWork() {
+		return settleWithin
+	}
+	return 0
+}
+
+// settling is how many steps at the widest batch tell its peak.
+func (r *run) settling(stepSeconds float64) int {
+	if !r.aheadOfWork() || !(stepSeconds > 0) {
+		return widestSteps
+	}
+	return min(max(int(settleWithin/stepSeconds), widestSteps), settled)
+}
+
 // affordable drops the largest shapes that would not be reached in the time,
 // once some time is known. At least three stay.
 func (r *run) affordable(p Point, shapes []trainer.Shape, seconds float64) []trainer.Shape {
@@ -164,7 +198,12 @@ func (r *run) affordable(p Point, shapes []trainer.Shape, seconds float64) []tra
 	p.Checkpointing = r.space.Checkpointing[0] // which was measured first
 	sum := 0.0
 	for i, s := range shapes {
-		if sum += float64(s.Steps) * r.seconds(p, s); sum > seconds && i >= 3 {
+		t := r.seconds(p, s)
+		took := float64(s.Steps) * t
+		if most := r.shapeSeconds(); most > 0 {
+			took = min(took, max(calibrateFor*t, t+most))
+		}
+		if sum += took; sum > seconds && i >= 3 {
 			return shapes[:i]
 		}
 	}
@@ -178,7 +217,7 @@ func (r *run) smallerShapes(p Point, before []trainer.Shape) []trainer.Shape {
 	fatal := slices.MinFunc(r.deaths[p.Condition()], func(a, b trainer.Shape) int { return cmp.Compare(a.Positions(), b.Positions()) })
 	all := r.epoch(r.smallestBatch(), p.MaxSeqLength).shapes()
 	for _, s := range all {
-		s.Steps = calibrateFor
+		s.Steps = r.shapeSteps()
 		if s.Positions() <= fatal.Positions()*7/10 && !slices.Contains(before, s) {
 			out = append(out, s)
 		}
@@ -279,7 +318,7 @@ func (r *run) calibrationShapes(p Point) []trainer.Shape {
 			continue
 		}
 		s := shapes[int(math.Round(want.quantile*float64(len(shapes)-1)))]
-		s.Steps = calibrateFor
+		s.Steps = r.shapeSteps()
 		if r.deadly(p.Condition(), s) || slices.Contains(all, s) || !r.safe(p, s) {
 			continue
 		}
@@ -291,7 +330,7 @@ func (r *run) calibrationShapes(p Point) []trainer.Shape {
 	if len(all) == 0 { // try the smallest all the same: the estimate may be wrong
 		if shapes := r.epoch(small, limit).shapes(); len(shapes) > 0 {
 			s := shapes[0]
-			s.Steps = calibrateFor
+			s.Steps = r.shapeSteps()
 			all = append(all, s)
 		}
 	}

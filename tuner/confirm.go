@@ -194,7 +194,7 @@ func (r *run) confirmOne(ctx context.Context, c search.Candidate) (*finalist, er
 	r.setCache(f)
 	share := r.bursts.share(4)
 	at := func(s trainer.Shape) float64 { return r.seconds(c.Point, s) }
-	strata, shapes := confirmShapes(f.plan, at, (share-r.loadTime()).Seconds()/r.pace, r.confirmSteps())
+	strata, shapes := confirmShapes(f.plan, at, (share-r.loadTime()).Seconds()/r.pace, r.confirmSteps(), r.settling(at(f.plan.Widest)))
 	// A burst that measures the widest batch must reach it: its budget is twice
 	// what it should take.
 	job := trainer.Job{Config: f.config, Shapes: shapes, Budget: 2 * max(share, 2*time.Second), MaxPeakBytes: r.usable()}
@@ -231,7 +231,7 @@ func (r *run) confirmOne(ctx context.Context, c search.Candidate) (*finalist, er
 		if f.lacks = r.lacking(f); f.lacks == "" || again || r.leanest(c) > r.bursts.left() {
 			break
 		}
-		strata, shapes = leanShapes(f.plan, at)
+		strata, shapes = leanShapes(f.plan, at, r.settling(at(f.plan.Widest)))
 		if slices.Equal(shapes, job.Shapes) {
 			break
 		}
@@ -321,7 +321,8 @@ func (r *run) moreTime() string {
 // leanest is about how long the smallest confirmation of a candidate takes.
 func (r *run) leanest(c search.Candidate) time.Duration {
 	p := r.epoch(c.Batch, c.MaxSeqLength)
-	_, shapes := leanShapes(p, func(s trainer.Shape) float64 { return r.seconds(c.Point, s) })
+	at := func(s trainer.Shape) float64 { return r.seconds(c.Point, s) }
+	_, shapes := leanShapes(p, at, r.settling(at(p.Widest)))
 	sum := 0.0
 	for _, s := range shapes {
 		sum += float64(s.Steps) * r.seconds(c.Point, s)
@@ -331,9 +332,9 @@ func (r *run) leanest(c search.Candidate) time.Duration {
 
 // leanShapes are the fewest steps that tell speed and peak: two in the middle of the
 // epoch, and two at its widest batch.
-func leanShapes(e *epoch, at func(trainer.Shape) float64) ([]stratum, []trainer.Shape) {
+func leanShapes(e *epoch, at func(trainer.Shape) float64, widest int) ([]stratum, []trainer.Shape) {
 	strata := e.strata(1, at)
-	last := trainer.Shape{Batch: e.Widest.Batch, Width: e.Widest.Width, Steps: widestSteps}
+	last := trainer.Shape{Batch: e.Widest.Batch, Width: e.Widest.Width, Steps: widest}
 	if len(strata) == 0 || strata[0].shape.Width == last.Width {
 		return strata, []trainer.Shape{last}
 	}
@@ -342,8 +343,8 @@ func leanShapes(e *epoch, at func(trainer.Shape) float64) ([]stratum, []trainer.
 
 // confirmShapes picks the shapes that stand for the epoch, narrowest first, and
 // the widest last. Most is how many steps of a shape are enough.
-func confirmShapes(e *epoch, at func(trainer.Shape) float64, seconds float64, most int) ([]stratum, []trainer.Shape) {
-	widest := at(e.Widest) * widestSteps
+func confirmShapes(e *epoch, at func(trainer.Shape) float64, seconds float64, most, atWidest int) ([]stratum, []trainer.Shape) {
+	widest := at(e.Widest) * float64(atWidest)
 	steps, parts := calibrateFor, maxStrata
 	if widest+3*at(e.Widest) > seconds {
 		parts, steps = 2, 2
@@ -362,9 +363,9 @@ func confirmShapes(e *epoch, at func(trainer.Shape) float64, seconds float64, mo
 			shapes = append(shapes, trainer.Shape{Batch: s.shape.Batch, Width: s.shape.Width, Steps: steps})
 		}
 	}
-	last := trainer.Shape{Batch: e.Widest.Batch, Width: e.Widest.Width, Steps: widestSteps}
+	last := trainer.Shape{Batch: e.Widest.Batch, Width: e.Widest.Width, Steps: atWidest}
 	if len(shapes) < len(strata) { // the widest stands for a stratum, too
-		last.Steps = max(steps, widestSteps)
+		last.Steps = max(steps, atWidest)
 	}
 	return strata, append(shapes, last)
 }

@@ -107,7 +107,7 @@ func (r *run) heldOutShapes(n, nth int) []trainer.Shape {
 	}
 	for i := nth; i < n; i += every {
 		s := all[int(math.Round(float64(i)*float64(len(all)-1)/float64(max(n-1, 1))))]
-		s.Steps = calibrateFor
+		s.Steps = r.shapeSteps()
 		out = append(out, s)
 	}
 	return out
@@ -118,7 +118,7 @@ func (r *run) holdOut(ctx context.Context, p Point, shapes []trainer.Shape) ([]H
 	if len(shapes) == 0 {
 		return nil, nil
 	}
-	job := trainer.Job{Config: r.config(p), Shapes: shapes, Budget: time.Hour}
+	job := trainer.Job{Config: r.config(p), Shapes: shapes, ShapeSeconds: r.shapeSeconds(), Budget: time.Hour}
 	burst, err := r.bursts.run(ctx, "held out", "measure what was predicted "+describe(p), p, job)
 	if err != nil {
 		return nil, err

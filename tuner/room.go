@@ -100,13 +100,18 @@ func (r *run) noteDeath(c predict.Condition, shapes []trainer.Shape, b trainer.B
 			return
 		}
 	}
-	done := len(b.Summary.Steps)
+	steps := b.Summary.Steps
 	for _, s := range shapes {
-		if done < s.Steps {
+		n := 0
+		for n < min(len(steps), s.Steps) && steps[n].Shape.Batch == s.Batch && steps[n].Shape.Width == s.Width {
+			n++
+		}
+		steps = steps[n:]
+		ended := n == s.Steps || b.Job.ShapeSeconds > 0 && n >= trainer.LeastSteps
+		if len(steps) == 0 && !ended {
 			r.deaths[c] = append(r.deaths[c], trainer.Shape{Batch: s.Batch, Width: s.Width})
 			return
 		}
-		done -= s.Steps
 	}
 }
 

@@ -82,14 +82,18 @@ func timesOf(b trainer.Burst, shape trainer.Shape) []float64 {
 
 func compiled(b trainer.Burst) bool { return b.Summary.Hello != nil && b.Summary.Hello.Compiled }
 
-// peakOf returns the highest peak at one shape, and how far its steps differ.
+// peakOf returns the highest peak at one shape, and how far its steps differ: from
+// the middle one, as the first may not have had all that later ones have.
 func peakOf(b trainer.Burst, shape trainer.Shape) (highest, jitter int64) {
 	peaks := peaksOf(b, shape)
 	if len(peaks) == 0 {
 		return 0, 0
 	}
 	highest = int64(slices.Max(peaks))
-	return highest, highest - int64(slices.Min(peaks))
+	if len(peaks) < 3 {
+		return highest, highest - int64(slices.Min(peaks))
+	}
+	return highest, highest - int64(predict.Median(peaks))
 }
 
 // traceSeconds is what the first step of a shape took beyond the others: the

@@ -41,7 +41,7 @@ func (r *run) stability(ctx context.Context, f *finalist) (steadiness, error) {
 	}
 	steps -= steps % period
 	shape.Steps = steps
-	widest := trainer.Shape{Batch: f.plan.Widest.Batch, Width: f.plan.Widest.Width, Steps: widestSteps}
+	widest := trainer.Shape{Batch: f.plan.Widest.Batch, Width: f.plan.Widest.Width, Steps: r.settling(at(f.plan.Widest))}
 	shapes := []trainer.Shape{shape}
 	if widest.Width != shape.Width {
 		shapes = append(shapes, widest)

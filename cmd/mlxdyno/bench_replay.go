@@ -39,7 +39,7 @@ var replaySpaces = map[string]replaySpace{
 	"small": {demo.Shape{Arch: "llama", Hidden: 128, Intermediate: 320, Layers: 4, Heads: 4, KVHeads: 2, Vocab: 512, DType: "float32", Tied: true}, true, 96,
 		replay.Head{Bits: []int{0, 8, 4}, Ranks: []int{8, 12, 16, 24, 32, 48, 64}, Effective: 8, Rounds: 5}},
 	"1b": {llama1B, false, 512,
-		replay.Head{Bits: []int{0, 4}, Ranks: []int{8, 32}, Effective: 8, Rounds: 3, Timed: 8, Set: map[string]string{"max-shapes": "3"}}},
+		replay.Head{Bits: []int{0, 8, 4}, Ranks: []int{16}, Effective: 16, Rounds: 4, Timed: 8, Set: map[string]string{"max-shapes": "3"}}},
 }
 
 func (a *app) benchReplayTableCommand() *cobra.Command {

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -122,5 +123,26 @@ func (s suite) limits(t *testing.T) {
 	}
 	if tight == 0 || tight > loose {
 		t.Errorf("peak of %d bytes where a byte may be taken, %d before", tight, loose)
+	}
+}
+
+// shortShapes end when they took as long as they may, but not before their least steps.
+func (s suite) shortShapes(t *testing.T) {
+	t.Parallel()
+	j := s.job()
+	j.UntilStep = 0
+	j.Shapes = []trainer.Shape{{Batch: 1, Width: 33, Steps: 1_000_000}, {Batch: 2, Width: 33, Steps: 2}, {Batch: 4, Width: 33, Steps: 5}}
+	j.ShapeSeconds = 1e-9
+	r, sum := s.finish(t, j)
+	var steps []int
+	for _, shape := range sum.Shapes {
+		steps = append(steps, shape.Steps)
+	}
+	if want := []int{trainer.LeastSteps, 2, trainer.LeastSteps}; !slices.Equal(steps, want) || r.Done.Reason != trainer.DoneSteps {
+		t.Errorf("%v steps, then %s; want %v", steps, r.Done.Reason, want)
+	}
+	j.Shapes, j.ShapeSeconds = []trainer.Shape{{Batch: 1, Width: 33, Steps: 5}, {Batch: 2, Width: 33, Steps: 1}}, 1e9
+	if _, sum = s.finish(t, j); len(sum.Steps) != 6 {
+		t.Errorf("%d steps where there is time for 6", len(sum.Steps))
 	}
 }

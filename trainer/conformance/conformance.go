@@ -42,6 +42,7 @@ func Run(t *testing.T, e trainer.Engine, w World) {
 	t.Run("budget", s.budget)
 	t.Run("most memory", s.mostMemory)
 	t.Run("limits", s.limits)
+	t.Run("short shapes", s.shortShapes)
 	t.Run("profile", s.profile)
 	t.Run("failures", s.failures)
 	t.Run("damaged checkpoints", s.damagedCheckpoints)

@@ -90,10 +90,20 @@ func (t *training) source() (stop func(), err error) {
 	stop = func() {}
 	if shapes := t.job.Shapes; len(shapes) > 0 {
 		exact, done := iter.Pull(data.Exact(t.rows, shapes, t.batching().Packed))
+		steps, warm := 0, time.Time{}
 		t.next = func() (batch, bool) {
 			b, ok := exact()
+			if most := t.job.ShapeSeconds; most > 0 && steps >= trainer.LeastSteps && time.Since(warm).Seconds() >= most {
+				for ok && !b.New {
+					b, ok = exact()
+				}
+			}
 			if b.New {
 				t.s.ClearCache()
+				steps = 0
+			}
+			if steps++; steps == 2 { // the first, which may have compiled, is over
+				warm = time.Now()
 			}
 			return batch{b.Tokens, b.Spans, b.Shape}, ok
 		}

@@ -130,9 +130,10 @@ const (
 )
 
 // newFit fits the seconds of samples. Fewer than three shapes cannot tell three
-// constants apart, and all of it would go into the one that does not grow with the
-// batch; then all of it grows.
-func newFit(samples []Sample) (fit, bool) {
+// constants apart: they tell how many times as long as by another fit it takes. Without
+// one all of it would go into the constant that does not grow with the batch; then all
+// of it grows.
+func newFit(samples []Sample, like fit) (fit, bool) {
 	var a [][]float64
 	var y []float64
 	var f fit
@@ -152,11 +153,21 @@ func newFit(samples []Sample) (fit, bool) {
 		shapes[w] = true
 	}
 	if n := len(shapes); n > 0 && n < 3 {
+		f.points, f.relErr = len(y), guess
+		if like.x != nil {
+			var factors []float64
+			for _, row := range a {
+				factors = append(factors, 1/(row[0]*like.x[0]+row[1]*like.x[1]+row[2]*like.x[2]))
+			}
+			times := Median(factors)
+			f.x = []float64{times * like.x[0], times * like.x[1], times * like.x[2]}
+			return f, true
+		}
 		slope := 0.0
 		for i := range a {
 			slope = max(slope, y[i]/a[i][1])
 		}
-		f.x, f.points, f.relErr = []float64{0, slope, 0}, len(y), guess
+		f.x = []float64{0, slope, 0}
 		return f, true
 	}
 	x, ok := nnls(a, y)
@@ -229,7 +240,11 @@ func Fit(samples []Sample, known Known) (*Model, bool) {
 		bits[s.Bits] = append(bits[s.Bits], s)
 	}
 	for _, c := range order {
-		seconds, ok := newFit(by[c])
+		like := m.times[Condition{m.anchor.Bits, m.anchor.Rank, c.Checkpointing}]
+		if like.x == nil {
+			like = m.times[m.anchor]
+		}
+		seconds, ok := newFit(by[c], like)
 		widest := 0.0
 		for _, s := range by[c] {
 			if s.PeakBytes > 0 {

@@ -221,7 +221,16 @@ func (m *Machine) Burst(ctx context.Context, job trainer.Job) (trainer.Burst, er
 	}
 	clock, firstEnded := process.LoadSeconds, 0.0
 	chosen := map[stepped]int{}
-	for i, s := range shapes {
+	var entry, number int // of the job's shapes, and of its steps
+	var settling float64  // of its steps but the first
+	i := -1               // of the steps that were done
+	for _, s := range shapes {
+		if s.entry != entry {
+			entry, number, settling = s.entry, 0, 0
+		} else if number >= trainer.LeastSteps && job.ShapeSeconds > 0 && settling >= job.ShapeSeconds {
+			continue
+		}
+		i++
 		if i > 0 && job.Budget > 0 && clock-firstEnded > job.Budget.Seconds() {
 			break
 		}
@@ -231,6 +240,9 @@ func (m *Machine) Burst(ctx context.Context, job trainer.Job) (trainer.Burst, er
 			return trainer.Burst{}, err
 		}
 		clock += did.seconds
+		if number++; number > 1 {
+			settling += did.seconds
+		}
 		if did.peak > m.MemoryBytes {
 			result.Outcome = trainer.OOM
 			result.Failure = &trainer.Failure{FailKind: trainer.FailOOM, Code: "memory.exhausted", Text: "the step's peak is above the memory that the replay gives"}
@@ -254,14 +266,15 @@ func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 type filled struct {
 	trainer.Shape
 	Tokens int64
+	entry  int // of the job's shapes
 }
 
 // shapes lists the batches of a job, one a step.
 func (m *Machine) shapes(job trainer.Job) ([]filled, error) {
 	var out []filled
-	for _, s := range job.Shapes {
+	for entry, s := range job.Shapes {
 		for range s.Steps {
-			out = append(out, filled{trainer.Shape{Batch: s.Batch, Width: s.Width}, s.Positions()})
+			out = append(out, filled{trainer.Shape{Batch: s.Batch, Width: s.Width}, s.Positions(), entry})
 		}
 	}
 	if len(job.Shapes) > 0 {
@@ -277,7 +290,7 @@ func (m *Machine) shapes(job trainer.Job) ([]filled, error) {
 	}
 	for range job.UntilStep {
 		b := epochs.Next()
-		out = append(out, filled{b.Shape, b.Tokens})
+		out = append(out, filled{b.Shape, b.Tokens, 0})
 	}
 	return out, nil
 }

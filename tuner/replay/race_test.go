@@ -58,8 +58,8 @@ func grounds(t testing.TB, table *Table) []*ground {
 		if n == len(peaks) {
 			g.limit = peaks[n-1] * 5 / 4
 		} else { // the widest gap among the neighbours
-			at := n
-			for i := n - 8; i < n+8; i++ {
+			at, near := n, max(len(peaks)/20, 1)
+			for i := n - near; i < n+near; i++ {
 				if float64(peaks[i])/float64(peaks[i-1]) > float64(peaks[at])/float64(peaks[at-1]) {
 					at = i
 				}

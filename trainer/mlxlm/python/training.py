@@ -21,6 +21,7 @@ from mlxdyno.machine import memory
 from mlxdyno.protocol import number
 from mlxdyno.tokens import Epochs, exact
 
+LEAST_STEPS = 3  # of a shape that shape_seconds ends
 NEVER = 2**62
 
 
@@ -165,9 +166,16 @@ class Training:
             yield batch, spans
 
     def exact_batches(self):
+        steps, warm, most = 0, 0.0, self.job.get("shape_seconds", 0)
         for is_new, tokens, spans in exact(self.rows, self.shapes):
             if is_new:
                 mx.clear_cache()
+                steps = 0
+            elif most and steps >= LEAST_STEPS and time.perf_counter() - warm >= most:
+                continue
+            steps += 1
+            if steps == 2:  # the first, which may have compiled, is over
+                warm = time.perf_counter()
             yield mx.array(tokens), mx.array(spans)
 
     def data_batches(self, arguments):
