@@ -82,6 +82,14 @@ var Knobs = []Knob{
 	text("adapter-path", "adapter_path", "Where the finished adapter goes too; it always stays with its run", func(c *Config) *string { return &c.Output.AdapterPath }),
 }
 
+// Turn is a knob set to a value.
+type Turn struct {
+	Knob  string `json:"knob"`
+	Value string `json:"value"`
+}
+
+func (t Turn) String() string { return t.Knob + "=" + t.Value }
+
 // FindKnob returns the knob of that name.
 func FindKnob(name string) (Knob, bool) {
 	i := slices.IndexFunc(Knobs, func(k Knob) bool { return k.Name == name })

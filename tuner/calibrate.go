@@ -25,7 +25,7 @@ const (
 	settled      = 8   // steps a shape
 	settleWithin = 0.5 // seconds
 
-	maxTries     = 3 // of a calibration burst whose process dies
+	maxTries = 3 // of a calibration burst whose process dies
 
 	// safely is the share of the limit that an estimated peak may take to be
 	// tried: estimates from files alone are within some 15 %.

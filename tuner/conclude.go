@@ -1,6 +1,7 @@
 package tuner
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -155,6 +156,8 @@ func (d *decision) choices() []Choice {
 		switch {
 		case d.run.userSet(k.Name):
 			c.Reason = setByUser
+		case d.run.triedText(k.Name) != "":
+			c.Reason, c.Origin = "tried: "+d.run.triedText(k.Name), trainer.FromTuned
 		case c.Reason != "":
 			c.Origin = trainer.FromTuned
 		case c.Origin == trainer.FromTuned:
@@ -182,7 +185,9 @@ func (r *run) compare(f *finalist) {
 		start.Note = "nothing that was measured says what it takes"
 		return
 	}
-	if c.Point == f.Point {
+	if c.Point == f.Point && f.gain > 0 {
+		c = atPace(f.plain, f.ratio/f.least)
+	} else if c.Point == f.Point {
 		c = f.Candidate
 	} else {
 		c = r.corrected(c, f)
@@ -206,7 +211,7 @@ func (r *run) corrected(c Candidate, f *finalist) Candidate {
 	if c.Measured {
 		return atPace(c, f.ratio/f.least)
 	}
-	return atPace(c, r.missed(f))
+	return atPace(c, r.missed(f)/cmp.Or(f.gain, 1))
 }
 
 // rank fills in the candidates, the winner first, the others corrected by what

@@ -52,6 +52,8 @@ type finalist struct {
 	unseen   bool    // peak is an upper bound: the widest batch was not run yet
 	lower    lowering
 
+	plain     search.Candidate   // as it was confirmed, before knobs were turned at it
+	gain      float64            // part of that time that it takes since; 0 when none was tried
 	unlimited trainer.Opt[int64] // MLX's memory limit while it was confirmed
 	config    trainer.Config
 }

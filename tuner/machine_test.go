@@ -37,15 +37,16 @@ type machine struct {
 	host      int64
 	device    string
 	shuffles  bool
-	compile   float64                                  // seconds on top of the first step of a shape; 0 compiles nothing
-	brief     func(trainer.Config) bool                // ends after the first step, as if compiling took the whole budget
-	base      func(bits, batches int) trainer.Eval     // of the untrained base; nil says nothing
-	dies      func(calls int) *trainer.Result          // ends the burst before its first step
-	busy      func(calls int, rng *rand.Rand) float64  // how many times as long a step takes for other programs' sake; nil is 1
-	loss      func(c trainer.Config, step int) float64 // nil is 2
-	traces    func(step int) int                       // nil does not count them
-	ahead     float64                                  // share of a peak that is there only because MLX runs ahead, as far as its limit lets it
-	slows     float64                                  // each step of a burst takes this share longer than the one before
+	compile   float64                                    // seconds on top of the first step of a shape; 0 compiles nothing
+	brief     func(trainer.Config) bool                  // ends after the first step, as if compiling took the whole budget
+	base      func(bits, batches int) trainer.Eval       // of the untrained base; nil says nothing
+	dies      func(calls int) *trainer.Result            // ends the burst before its first step
+	busy      func(calls int, rng *rand.Rand) float64    // how many times as long a step takes for other programs' sake; nil is 1
+	loss      func(c trainer.Config, step int) float64   // nil is 2
+	traces    func(step int) int                         // nil does not count them
+	turned    func(p trainer.Plan) (time, stage float64) // by which knobs multiply what steps take beyond the weights; nil is 1
+	ahead     float64                                    // share of a peak that is there only because MLX runs ahead, as far as its limit lets it
+	slows     float64                                    // each step of a burst takes this share longer than the one before
 
 	ran    map[string]int // job → times
 	onCall func(n int) error
@@ -82,6 +83,10 @@ func (m *machine) peak(c trainer.Config, s trainer.Shape) float64 {
 	if c.Plan.Accumulation > 1 {
 		extra = 4*m.adapters(c.Quality.Rank) + 0.03*stage
 	}
+	if m.turned != nil {
+		_, factor := m.turned(c.Plan)
+		stage *= factor
+	}
 	return m.loaded(c.Model.Quantize) + m.kappa*m.adapters(c.Quality.Rank) + stage + extra
 }
 
@@ -93,6 +98,10 @@ func (m *machine) seconds(c trainer.Config, s trainer.Shape) float64 {
 	}
 	if c.Plan.Checkpointing {
 		t *= m.recompute
+	}
+	if m.turned != nil {
+		factor, _ := m.turned(c.Plan)
+		t *= factor
 	}
 	return t
 }

@@ -34,6 +34,7 @@ type Report struct {
 
 	Gates      []Gate       `json:"gates,omitempty"`      // of the stability burst
 	Limits     []LimitStair `json:"limits,omitempty"`     // lowered at its end
+	Tried      []Tried      `json:"tried,omitempty"`      // other ways to compute the winner's steps
 	Checks     []Check      `json:"checks,omitempty"`     // prediction against measurement
 	Quality    []BaseLoss   `json:"quality,omitempty"`    // of the base at the bits of the space, most first
 	Candidates []Candidate  `json:"candidates,omitempty"` // the best by prediction, best first
@@ -206,6 +207,7 @@ type Wishes struct {
 	Budget         time.Duration `json:"budget_ns,omitempty"`       // for the whole study; 0 is DefaultBudget
 	MaxMemory      int64         `json:"max_memory,omitempty"`      // bytes; tightens Limit; 0 does not
 	EffectiveBatch int           `json:"effective_batch,omitempty"` // rows to one optimizer update; 0 keeps what the settings say
+	Try            []string      `json:"try,omitempty"`             // knobs to turn at the winner, each at the price of a process; TryAll for all there are
 }
 
 // Preference orders what fits.

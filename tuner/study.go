@@ -35,6 +35,10 @@ type Study struct {
 	// the training's; nil when there are none.
 	ValidLengths []int32
 
+	// Otherwise lists other ways to compute a configuration's steps, for Wishes.Try;
+	// nil when the engine has none.
+	Otherwise func(trainer.Config) []trainer.Turn
+
 	// Device is the kind of device that bursts will run on: cpu, metal or cuda.
 	// Empty leaves it to the first burst to say.
 	Device string
@@ -168,6 +172,9 @@ func (s Study) prepare() (*run, error) {
 	if err := s.Base.Config.Validate(); err != nil {
 		return nil, fmt.Errorf("tune: %w", err)
 	}
+	if len(s.Wishes.Try) > 0 && s.Otherwise == nil {
+		return nil, wishError("leave it out, or use --engine "+trainer.EngineNative, "try: the %s engine computes steps in one way only", s.Base.Config.Engine)
+	}
 	if s.Wishes.Budget == 0 {
 		s.Wishes.Budget = DefaultBudget
 	}
@@ -242,6 +249,9 @@ func (r *run) settle(ctx context.Context) (bool, error) {
 		}
 		if winner.lacks != "" {
 			r.lacks = append(r.lacks, winner.lacks)
+		}
+		if err := r.tryOthers(ctx, winner); err != nil {
+			return false, err
 		}
 		stable, err := r.stability(ctx, winner)
 		if err != nil {

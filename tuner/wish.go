@@ -3,6 +3,8 @@ package tuner
 import (
 	"fmt"
 	"strings"
+
+	"github.com/mlxdyno/mlxdyno/trainer"
 )
 
 // WishError lists what was asked of a study that cannot be done with this
@@ -47,6 +49,10 @@ func (w Wishes) validate() error {
 		"min-bits: %d is no number of bits that weights can have", w.MinBits)
 	for _, rank := range w.Ranks {
 		need(rank >= 1, "use ranks of 1 or more", "ranks: %d is no rank", rank)
+	}
+	for _, name := range w.Try {
+		_, ok := trainer.FindKnob(name)
+		need(ok || name == TryAll, "name knobs such as step-by, keep or matmul, or "+TryAll, "try: no knob is called %q", name)
 	}
 	switch w.Prefer {
 	case "", Speed, Memory, Quality:

@@ -19,12 +19,13 @@ import (
 	"github.com/mlxdyno/mlxdyno/probe/budget"
 	"github.com/mlxdyno/mlxdyno/report"
 	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/native"
 	"github.com/mlxdyno/mlxdyno/tuner"
 	"github.com/spf13/cobra"
 )
 
 // wishNames are the flags that addWishFlags adds.
-var wishNames = []string{"min-bits", "ranks", "prefer", "budget", "max-memory", "effective-batch", "output", "fresh"}
+var wishNames = []string{"min-bits", "ranks", "prefer", "budget", "max-memory", "effective-batch", "try", "output", "fresh"}
 
 // wishFlags are what a person asks of the search, beside knobs.
 type wishFlags struct {
@@ -34,6 +35,7 @@ type wishFlags struct {
 	budget         time.Duration
 	maxMemory      string
 	effectiveBatch int
+	try            []string
 	output         string
 	fresh          bool
 	baseline       string // a configuration file to hold the result against
@@ -54,15 +56,17 @@ func addWishFlags(cmd *cobra.Command) *wishFlags {
 	f.DurationVar(&w.budget, "budget", tuner.DefaultBudget, "time for the whole search")
 	f.StringVar(&w.maxMemory, "max-memory", "", "use no more memory than this, such as 12GB")
 	f.IntVar(&w.effectiveBatch, "effective-batch", 0, "rows behind one optimizer update (default: as configured)")
+	f.StringSliceVar(&w.try, "try", nil, "other ways to compute steps to try at the best configuration, a process each: step-by, keep, matmul, low-rank, loss-positions, compile, grad-checkpoint-nth, or all")
 	f.StringVarP(&w.output, "output", "o", "mlxdyno.yaml", "where the configuration goes")
 	f.BoolVar(&w.fresh, "fresh", false, "measure everything anew, reuse no finished burst")
 	_ = cmd.RegisterFlagCompletionFunc("prefer", cobra.FixedCompletions([]string{string(tuner.Speed), string(tuner.Memory), string(tuner.Quality)}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("try", cobra.FixedCompletions([]string{tuner.TryAll, "step-by", "keep", "matmul", "low-rank", "loss-positions", "compile", "grad-checkpoint-nth"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagFilename("output", "yaml", "yml")
 	return w
 }
 
 func (w *wishFlags) wishes() (tuner.Wishes, error) {
-	out := tuner.Wishes{MinBits: w.minBits, Ranks: w.ranks, Prefer: tuner.Preference(w.prefer), Budget: w.budget, EffectiveBatch: w.effectiveBatch}
+	out := tuner.Wishes{MinBits: w.minBits, Ranks: w.ranks, Prefer: tuner.Preference(w.prefer), Budget: w.budget, EffectiveBatch: w.effectiveBatch, Try: w.try}
 	switch out.Prefer {
 	case tuner.Speed, tuner.Memory, tuner.Quality:
 	default:
@@ -148,7 +152,7 @@ or on another machine.`),
 		case fits.machine != "":
 			return usagef("--machine: a search runs on this machine; it goes with --what-fits")
 		case versus:
-			if err := refuse(cmd, []string{"min-bits", "ranks", "prefer", "effective-batch", "output", "fresh"}, "a search, without --compare"); err != nil {
+			if err := refuse(cmd, []string{"min-bits", "ranks", "prefer", "effective-batch", "try", "output", "fresh"}, "a search, without --compare"); err != nil {
 				return err
 			}
 			return a.compare(cmd.Context(), settings, wishes, args)
@@ -280,10 +284,18 @@ func (s *subject) study(ctx context.Context, wishes tuner.Wishes) (*tuner.Study,
 	if s.set.Valid != nil {
 		valid = s.set.Valid.Lengths
 	}
+	var otherwise func(trainer.Config) []trainer.Turn
+	if s.settings.Config.Engine == trainer.EngineNative {
+		otherwise = func(c trainer.Config) []trainer.Turn {
+			about := s.about()
+			about.Quantized = c.Model.Quantize > 0 || s.facts.Quant != nil
+			return native.Otherwise(c, about)
+		}
+	}
 	return &tuner.Study{
 		Bursts: bursts, Base: s.settings, Facts: *s.facts,
 		Lengths: s.set.Train.Lengths, Prompts: s.set.Train.Prompts, Tokens: s.set.Tokens(),
-		ValidLengths: valid, ValidRows: len(valid), Device: s.env.Backend,
+		ValidLengths: valid, ValidRows: len(valid), Device: s.env.Backend, Otherwise: otherwise,
 		Limit: tuner.Limit{Bytes: room.Bytes.Or(0), Source: room.From}, Wishes: wishes, Keys: keys,
 		Seed: s.settings.Config.Seed, Journal: filepath.Join(dir, "journal.jsonl"), Strain: strainNow,
 	}, dir, nil

@@ -243,7 +243,8 @@ func (m *Machine) Burst(ctx context.Context, job trainer.Job) (trainer.Burst, er
 		if number++; number > 1 {
 			settling += did.seconds
 		}
-		if did.peak > m.MemoryBytes {
+		watched := job.MaxPeakBytes > 0 && did.peak > job.MaxPeakBytes // a step is done when its peak is looked at
+		if did.peak > m.MemoryBytes && !watched {
 			result.Outcome = trainer.OOM
 			result.Failure = &trainer.Failure{FailKind: trainer.FailOOM, Code: "memory.exhausted", Text: "the step's peak is above the memory that the replay gives"}
 			break
@@ -255,6 +256,10 @@ func (m *Machine) Burst(ctx context.Context, job trainer.Job) (trainer.Burst, er
 			Loss: 2, Shape: trainer.Shape{Batch: s.Batch, Width: s.Width}, Tokens: s.Tokens, Supervised: s.Tokens, Seconds: did.seconds,
 			Memory: trainer.Memory{Active: trainer.Some(process.ActiveBytes), Peak: trainer.Some(did.peak)}}})
 		result.LastStep = i + 1
+		if watched {
+			result.Outcome = trainer.OOM
+			break
+		}
 	}
 	result.Elapsed = seconds(clock + process.EndSeconds)
 	return trainer.Burst{Job: job, Result: result, Summary: trainer.Summarize(events)}, nil
