@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -103,6 +104,9 @@ func (r *run) try(ctx context.Context, f *finalist, t trainer.Turn) error {
 	}
 	faster, timed := out.Faster.Get()
 	smaller := 1 - float64(other.peak)/float64(f.peak)
+	// One process of each: they differ by more than their steps.
+	surely := max(Tie, oneSided95*math.Hypot(math.Hypot(f.spread, other.spread), math.Sqrt2*betweenProcesses))
+	shown := fmt.Sprintf("%.1f %% %s, with %.0f %% %s memory", 100*math.Abs(faster), either(faster < 0, "slower", "faster"), 100*math.Abs(smaller), either(smaller < 0, "more", "less"))
 	switch {
 	case !burst.Result.Outcome.Good():
 		out.Why = "its process came to an end: " + burst.Problem()
@@ -110,12 +114,14 @@ func (r *run) try(ctx context.Context, f *finalist, t trainer.Turn) error {
 		out.Why = "it was too slow to be measured within the budget"
 	case other.peak > r.usable():
 		out.Why = "it exceeds the memory limit"
-	case faster > Tie:
-		out.Taken, out.Why = true, fmt.Sprintf("%.0f %% faster", 100*faster)
+	case faster > surely:
+		out.Taken, out.Why = true, shown
 	case faster > -hardlySlower && smaller > Tie:
-		out.Taken, out.Why = true, fmt.Sprintf("as fast (%+.1f %%) in %.0f %% less memory", 100*faster, 100*smaller)
+		out.Taken, out.Why = true, shown+": as fast, and smaller"
+	case faster > 0:
+		out.Why = fmt.Sprintf("%s: faster, but by less than one process of each can tell (%.0f %%)", shown, 100*surely)
 	default:
-		out.Why = fmt.Sprintf("%+.1f %% of the speed and %+.0f %% of the memory: not better by more than can be told", 100*faster, -100*smaller)
+		out.Why = shown
 	}
 	r.report.Tried = append(r.report.Tried, out)
 	if out.Taken {
@@ -135,4 +141,11 @@ func (r *run) triedText(knob string) string {
 		}
 	}
 	return strings.Join(parts, "; ")
+}
+
+func either(first bool, a, b string) string {
+	if first {
+		return a
+	}
+	return b
 }
