@@ -42,7 +42,7 @@ func (r *run) saves(p Point) bool {
 // couldPay reports whether what p saves could pay, by more than a tie, with a
 // larger batch: one that without it does not fit, and by the estimate might with it.
 func (r *run) couldPay(p Point) bool {
-	if r.Wishes.Prefer != Speed || !r.saves(p) || r.model.TimeError() >= unsure {
+	if r.Wishes.Prefer != Speed || !r.saves(p) {
 		return true
 	}
 	problem := r.problem()
@@ -56,7 +56,14 @@ func (r *run) couldPay(p Point) bool {
 	}
 	have, might := math.Inf(1), math.Inf(1)
 	problem.Limit, problem.Reject = math.MaxInt64, nil
-	for _, c := range search.Enumerate(problem).Feasible {
+	all := search.Enumerate(problem).Feasible
+	if len(all) == len(fits) {
+		return false // there is room for everything
+	}
+	if r.model.TimeError() >= unsure {
+		return true
+	}
+	for _, c := range all {
 		seconds := r.lighten(c).SecondsPerUsefulToken
 		if fits[c.Point] {
 			have = min(have, seconds)
