@@ -124,12 +124,13 @@ bench-cap: setup ## 500 steps with what tune finds under caps that the default c
 	$(BIN) bench --suite cap --steps 500
 
 SEEDS ?= 100
+TABLE ?= cpu
 .PHONY: bench-replay
-bench-replay: ## tune against other searches on a table of real bursts, SEEDS (100) times each; PYTHON=one with optuna 5, torch and scipy asks it anew
-	@set -o pipefail; $(GO) test -count=1 -v -timeout 120m -run '^TestReplay$$' ./tuner/replay -replay.seeds $(SEEDS) $(if $(PYTHON),-replay.python $(PYTHON)) | grep -v -E '^ *(===|---|PASS|ok )'
+bench-replay: ## tune against other searches on a table of real bursts (TABLE=cpu or h200), SEEDS (100) times each; PYTHON=one with optuna 5, torch and scipy asks it anew
+	@set -o pipefail; $(GO) test -count=1 -v -timeout 120m -run '^TestReplay$$' ./tuner/replay -replay.seeds $(SEEDS) -replay.table testdata/$(TABLE).jsonl $(if $(PYTHON),-replay.python $(PYTHON)) | grep -v -E '^ *(===|---|PASS|ok )'
 
 .PHONY: bench-replay-table
-bench-replay-table: setup ## record that table: 420 processes, a quarter of an hour; goes on where it was stopped (move the old one away first)
+bench-replay-table: setup ## record the table of a CPU: 420 processes, a quarter of an hour; goes on where it was stopped (move the old one away first); on a GPU: bench replay-table --space 1b
 	$(BIN) bench replay-table --out tuner/replay/testdata/cpu.jsonl
 
 .PHONY: bench-quick

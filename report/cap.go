@@ -25,6 +25,7 @@ type CapRow struct {
 	CapBytes int64          `json:"cap_bytes"`
 	Default  MemoryUse      `json:"default"` // an epoch of the configuration that one starts with
 	Verdict  tuner.Verdict  `json:"verdict"`
+	Problem  string         `json:"problem,omitempty"` // why nothing was found, and nothing trained
 	Config   trainer.Config `json:"config"`
 	Steps    int            `json:"steps"`
 	Trained  MemoryUse      `json:"trained"`
@@ -48,6 +49,11 @@ func Caps(w io.Writer, d CapDocument, s Style) error {
 		held := "yes"
 		if !r.Held {
 			held = "no"
+		}
+		if r.Verdict == tuner.Impossible {
+			rows = append(rows, cells(r.Engine, trainer.FormatBytes(r.CapBytes), trainer.FormatBytes(r.Default.PeakAndCacheBytes), trainer.FormatBytes(r.Default.FootprintBytes),
+				"nothing fits", "–", "–", "–", "–"))
+			continue
 		}
 		plan := fmt.Sprintf("%d × %d, rank %d", r.Config.Plan.Batch, r.Config.Plan.Accumulation, r.Config.Quality.Rank)
 		if b := r.Config.Model.Quantize; b > 0 {

@@ -257,6 +257,9 @@ func (r *run) verdict() {
 			r.report.Verdict = Unconfirmed
 			r.report.Problem = fmt.Sprintf("the chosen configuration did not pass %q: %s", g.Name, g.Text)
 			r.report.Hint = "run mlxdyno doctor with the same model and data; it looks for the cause"
+			if g.Name == gateProcess {
+				r.report.Hint = fmt.Sprintf("allow it %s with --max-memory", trainer.FormatBytes(int64(g.Observed.Or(0))))
+			}
 			return
 		}
 	}

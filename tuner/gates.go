@@ -24,6 +24,7 @@ const (
 const (
 	gateLeak      = "leak"
 	gateRehearsal = "rehearsal"
+	gateProcess   = "process within the limit"
 )
 
 // gates collects what the winner has to pass.
@@ -129,6 +130,18 @@ func (r *run) judgePeak(g gates, f *finalist, s *steadiness, b trainer.Burst) {
 	}
 	g.add("peak within the limit", float64(f.peak+f.jitter), float64(r.usable()), "B", "%s and %s of jitter at the widest batch (%d × %d), of the %s that are usable",
 		trainer.FormatBytes(f.peak), trainer.FormatBytes(f.jitter), f.plan.Widest.Batch, f.plan.Widest.Width, trainer.FormatBytes(r.usable()))
+}
+
+// judgeProcess asks, when all bursts have been seen, whether all that the process takes
+// stays under the limit: of what it has beside MLX the training's own batches show more
+// than those of one shape.
+func (r *run) judgeProcess(f *finalist) bool {
+	if f.lacks != "" || f.peak == 0 {
+		return true // its peak was not measured, which is said
+	}
+	g := gates{&r.report.Gates}
+	return g.add(gateProcess, float64(f.peak+f.jitter+r.beside()), float64(r.Limit.Bytes), "B", "%s of the process beside MLX's live buffers, %s of it freed memory that MLX keeps, of %s in all",
+		trainer.FormatBytes(r.beside()), trainer.FormatBytes(r.kept()), trainer.FormatBytes(r.Limit.Bytes)).Passed
 }
 
 // headroom is what a leak may fill.

@@ -14,7 +14,7 @@ import (
 )
 
 // gateNames are all that a winner has to pass, in the order in which they are told.
-var gateNames = []string{"survives", "finite loss", "loss follows the reference", "peak within the limit", "leak", "drift", "spread", "traces", "swap", "memory pressure"}
+var gateNames = []string{"survives", "finite loss", "loss follows the reference", "peak within the limit", "leak", "drift", "spread", "traces", "swap", "memory pressure", "process within the limit"}
 
 // calm is a machine with memory to spare.
 func calm() Strain { return Strain{SwapOutBytes: trainer.Some[int64](5), Pressure: trainer.Some(0)} }
@@ -143,5 +143,33 @@ func TestStrainIsKept(t *testing.T) {
 	same := func(a, b Gate) bool { return a == b }
 	if !slices.EqualFunc(gates[0], gates[1], same) {
 		t.Errorf("%+v became %+v", gates[0], gates[1])
+	}
+}
+
+// What the process turns out to have beside MLX counts: a smaller configuration is taken
+// that leaves room for it, or the last one is not confirmed, with what it would need.
+func TestProcessOverTheLimit(t *testing.T) {
+	run := func(limit, ragged int64) *Report {
+		m := laptop()
+		m.noise, m.t0, m.ragged = 0.002, 0.2, ragged
+		s := study(m, limit)
+		s.Wishes.Budget = 4 * DefaultBudget
+		r, err := s.Run(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	const limit = 2400 << 20
+	calm := run(limit, 0)
+	_, _, whole := laptop().truth(calm.Config, study(laptop(), 1).Prompts)
+	ragged := int64(limit - whole - 200<<20)
+	r := run(limit, ragged)
+	_, _, peak := laptop().truth(r.Config, study(laptop(), 1).Prompts)
+	if calm.Verdict != Confirmed || r.Verdict != Confirmed || peak >= whole || peak+float64(ragged)+300<<20 > limit {
+		t.Errorf("%s: %.4g bytes beside %d more of the process, %.4g without them; %s", r.Verdict, peak, ragged, whole, r.Problem)
+	}
+	if r := run(900<<20, 800<<20); r.Verdict == Confirmed || r.Problem == "" || r.Hint == "" {
+		t.Errorf("%s with 800 MiB more than was seen: %s (%s)", r.Verdict, r.Problem, r.Hint)
 	}
 }

@@ -35,6 +35,7 @@ type machine struct {
 	kill      float64 // bytes at which the process dies; 0 for never
 	leak      int64   // bytes a step
 	host      int64
+	ragged    int64 // more bytes of host memory in bursts of the data's own batches
 	device    string
 	shuffles  bool
 	compile   float64                                    // seconds on top of the first step of a shape; 0 compiles nothing
@@ -185,10 +186,17 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 		active := int64(m.active(job.Config)+grown) + int64(4*b.Shape.Batch*b.Shape.Width)
 		events = append(events, trainer.Event{Step: i + 1, Elapsed: time.Duration(clock * float64(time.Second)),
 			Payload: trainer.Step{Loss: trainer.Float(loss), Traces: traces, Shape: b.Shape, Tokens: b.Tokens, Seconds: seconds, DataSeconds: seconds / 100,
-				Memory: trainer.Memory{Active: trainer.Some(active), Peak: trainer.Some(int64(peak)), Cache: trainer.Some[int64](1 << 20), Footprint: trainer.Some(active + m.host + 1<<20)}}})
+				Memory: trainer.Memory{Active: trainer.Some(active), Peak: trainer.Some(int64(peak)), Cache: trainer.Some[int64](1 << 20), Footprint: trainer.Some(active + m.hostOf(job) + 1<<20)}}})
 	}
 	result.Elapsed = time.Duration(clock * float64(time.Second))
 	return trainer.Burst{Job: job, Result: result, Summary: trainer.Summarize(events)}, nil
+}
+
+func (m *machine) hostOf(job trainer.Job) int64 {
+	if len(job.Shapes) == 0 {
+		return m.host + m.ragged
+	}
+	return m.host
 }
 
 // limited is a peak under a limit, and how many times as long the step takes.

@@ -40,7 +40,7 @@ func (r *run) more(f *finalist) *More {
 
 // needed is the limit with which a candidate would fit, of all that the process takes.
 func (r *run) needed(c Candidate) int64 {
-	return c.PeakBytes + 3*c.PeakErrorBytes + r.host + r.kept()
+	return c.PeakBytes + 3*c.PeakErrorBytes + r.beside()
 }
 
 // tooLittle says that nothing fits, and what would help.
@@ -55,7 +55,7 @@ func (r *run) tooLittle() *impossible {
 			need, how = int64(e.Value), "by what was measured"
 		}
 	}
-	outside := r.host + r.kept()
+	outside := r.beside()
 	text := fmt.Sprintf("nothing above the floors fits %s (%s): the smallest step (%d × %d, %s) takes about %s %s",
 		trainer.FormatBytes(r.Limit.Bytes), r.Limit.Source, widest.Batch, widest.Width, bitsText([]int{p.Bits}), trainer.FormatBytes(need), how)
 	if outside > 0 {

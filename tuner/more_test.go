@@ -85,8 +85,9 @@ func TestWhatTimeLeavesIsNamed(t *testing.T) {
 		m.mu = [2]float64{3.375, 3.375 * 0.3}
 		m.t0, m.recompute = 0.281784, 1.4652335
 		m.lengths, _ = docstrings(250, 24812)
-		m.kill = 525336580
-		s := study(m, 525336580)
+		limit := 525336580 + int64(hostGrows*float64(m.host))
+		m.kill = float64(limit)
+		s := study(m, limit)
 		s.Wishes.Budget = budget
 		r, err := s.Run(context.Background())
 		if err != nil {

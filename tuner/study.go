@@ -239,7 +239,7 @@ const maxWinners = 3
 // when none of them held what was predicted.
 func (r *run) settle(ctx context.Context) (bool, error) {
 	var next *finalist
-	for range maxWinners {
+	for nth := range maxWinners {
 		winner, err := next, error(nil)
 		if winner == nil {
 			winner, err = r.confirm(ctx)
@@ -274,6 +274,13 @@ func (r *run) settle(ctx context.Context) (bool, error) {
 		winner.Candidate = atPace(winner.Candidate, winner.ratio/winner.least)
 		if err := r.rehearse(ctx, winner); err != nil {
 			return false, err
+		}
+		if !r.judgeProcess(winner) {
+			r.fail(winner.Point, "with what its process has beside MLX it exceeds the limit")
+			if nth < maxWinners-1 && len(r.outcome.Feasible) > 0 {
+				r.lacks, next = nil, nil
+				continue
+			}
 		}
 		if err := r.measureQuality(ctx, winner); err != nil {
 			return false, err

@@ -78,7 +78,8 @@ func (a *app) underCap(ctx context.Context, env install.Env, shape demo.Shape, e
 	}
 	row.Verdict = r.Verdict
 	if r.Verdict == tuner.Impossible {
-		return row, fmt.Errorf("under %s: %s", trainer.FormatBytes(row.CapBytes), r.Problem)
+		row.Problem = r.Problem
+		return row, nil
 	}
 	row.Config = r.Config
 	a.progress("%s under %s: %d steps", engine, trainer.FormatBytes(row.CapBytes), steps)

@@ -280,9 +280,11 @@ func ours(t testing.TB, g *ground, seed uint64) (r *race, whole cost, report *tu
 		}
 	}
 	r.processes, r.seconds = last.processes, last.seconds
-	if report.Verdict == tuner.Confirmed && g.good(r.incumbent) {
-		r.value = 1
-		r.confirmed = &last
+	if report.Verdict == tuner.Confirmed {
+		r.value = 1 // it recommends what it ends with
+		if g.good(r.incumbent) {
+			r.confirmed = &last
+		}
 	}
 	return r, whole, report
 }

@@ -21,7 +21,12 @@ var (
 
 func kept(t testing.TB) *Table {
 	t.Helper()
-	table, err := Read(*tablePath)
+	return read(t, *tablePath)
+}
+
+func read(t testing.TB, path string) *Table {
+	t.Helper()
+	table, err := Read(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,5 +171,25 @@ func TestOursOnKeptTable(t *testing.T) {
 				t.Errorf("%d of %d seeds are within 5 %% of the optimum", good, seeds)
 			}
 		})
+	}
+}
+
+// On a GPU, too, what tune recommends always fits, and where all fits it is the best.
+func TestOursOnATableOfAGPU(t *testing.T) {
+	const seeds = 10
+	for i, g := range grounds(t, read(t, "testdata/h200.jsonl")) {
+		good := 0
+		for seed := range uint64(seeds) {
+			r, _, report := ours(t, g, seed)
+			if report.Verdict == tuner.Confirmed && g.good(r.incumbent) {
+				good++
+			}
+			if p := g.truth[r.incumbent].PeakBytes; i == 0 && p > g.limit {
+				t.Errorf("%s, seed %d: %s takes %d bytes of %d", g.name, seed, r.incumbent, p, g.limit)
+			}
+		}
+		if i == 0 && good < seeds*9/10 {
+			t.Errorf("%s: %d of %d seeds are confirmed within 5 %% of the optimum", g.name, good, seeds)
+		}
 	}
 }
