@@ -85,8 +85,11 @@ func (r *run) confirm(ctx context.Context) (*finalist, error) {
 	for _, f := range r.measured {
 		tried[f.Point] = true
 	}
-	for len(r.measured) < maxFinalists && len(tried) < 2*maxFinalists {
+	for len(tried) < 2*maxFinalists {
 		c, ok := r.nextFinalist(r.measured, tried)
+		if len(r.measured) >= maxFinalists && !(ok && r.clearlyFaster(c)) { // what was measured last may have shown that it fits
+			break
+		}
 		if d, doubtful := r.doubtful(r.measured, tried); doubtful && (!ok || len(r.measured) > 0) { // more is to be expected of it than of one like those measured
 			c, ok = d, true
 		}
@@ -148,6 +151,13 @@ func (r *run) nextFinalist(done []*finalist, tried map[Point]bool) (search.Candi
 		}
 	}
 	return search.Candidate{}, false
+}
+
+// clearlyFaster reports whether c is predicted to be faster than all that was measured, by
+// more than a tie.
+func (r *run) clearlyFaster(c search.Candidate) bool {
+	best := r.best(r.measured)
+	return r.Wishes.Prefer == Speed && c.SecondsPerUsefulToken*r.missed(best)*(1+search.Tie) < best.SecondsPerUsefulToken
 }
 
 // noteUntried names the best candidate that may be faster than what was measured and

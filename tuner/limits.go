@@ -127,8 +127,7 @@ func (r *run) lower(f *finalist, s steadiness, all []LimitStair) {
 		return
 	}
 	longer := func(s LimitStair) float64 { return s.StepSeconds/loose - 1 }
-	// Down to here it costs nothing.
-	free := func(stairs []LimitStair) []LimitStair {
+	costless := func(stairs []LimitStair) []LimitStair {
 		n := slices.IndexFunc(stairs, func(s LimitStair) bool { return longer(s) > free })
 		if n < 0 {
 			return stairs
@@ -137,7 +136,7 @@ func (r *run) lower(f *finalist, s steadiness, all []LimitStair) {
 	}
 	if len(memory) > 0 {
 		from := max(first.PeakBytes, last.PeakBytes)
-		down := free(memory)
+		down := costless(memory)
 		at, chosen := from, -1
 		for i, s := range slices.Backward(down) { // of those that do as well the highest
 			if s.PeakBytes <= int64(float64(at)*(1+alike)) {
@@ -168,7 +167,7 @@ func (r *run) lower(f *finalist, s steadiness, all []LimitStair) {
 	if len(cache) == 0 {
 		return
 	}
-	down, from := free(cache), max(first.KeptBytes, last.KeptBytes)
+	down, from := costless(cache), max(first.KeptBytes, last.KeptBytes)
 	if len(down) == 0 {
 		f.lower.keeps = fmt.Sprintf("steps that keep at most %s take %.0f %% longer", trainer.FormatBytes(cache[0].CacheBytes.Or(0)), 100*longer(cache[0]))
 		return
