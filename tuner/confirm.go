@@ -87,7 +87,7 @@ func (r *run) confirm(ctx context.Context) (*finalist, error) {
 	}
 	for len(tried) < 2*maxFinalists {
 		c, ok := r.nextFinalist(r.measured, tried)
-		if len(r.measured) >= maxFinalists && !(ok && r.clearlyFaster(c)) { // what was measured last may have shown that it fits
+		if len(r.measured) >= maxFinalists && (!ok || !r.clearlyFaster(c)) { // what was measured last may have shown that it fits
 			break
 		}
 		if d, doubtful := r.doubtful(r.measured, tried); doubtful && (!ok || len(r.measured) > 0) { // more is to be expected of it than of one like those measured
