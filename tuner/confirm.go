@@ -41,7 +41,7 @@ type finalist struct {
 	covered  float64 // seconds that were timed
 	peak     int64   // measured at the widest batch
 	peakBias float64 // measured over predicted peak there
-	jitter   int64   // highest less lowest peak of the same shape
+	jitter   int64   // highest less middle peak of the same shape; less lowest of one or two
 	cache    int64   // most that the allocator kept for reuse
 	trace    float64 // seconds that the first step of a shape takes longer than the others
 	drift    float64 // relative change of step time over the stability burst

