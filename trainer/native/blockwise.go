@@ -7,6 +7,7 @@ import (
 	"github.com/mlxdyno/mlxdyno/mlxbind"
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/native/decoder"
+	"github.com/mlxdyno/mlxdyno/trainer/native/profile"
 	"github.com/mlxdyno/mlxdyno/trainer/native/tape"
 )
 
@@ -25,6 +26,8 @@ type blockwise struct {
 	ends   map[variant]*mlxbind.Function // of steps
 	layout string                        // for which they are, when they are kept for one alone
 	graphs map[string]bool               // layouts with numbers of targets so far, when compiled
+
+	begun mlxbind.Array // of the piece that the device computes; none at the beginning of a step
 
 	watched *watched // nil in an ordinary training
 }
@@ -111,14 +114,26 @@ func (b batch) positions(supervised, rounded bool) positions {
 
 func (p positions) layout() string { return fmt.Sprint(p.rows, p.width, p.lengths) }
 
-// settle has arrays computed, now or as soon as may be.
+// settle has arrays computed. A device that works beside this one computes them
+// while the next are put together, and those before them are waited for: further
+// ahead, all pieces that are begun would have their memory at once, which for the
+// parts of a loss is more than all else.
 func (b *blockwise) settle(s *mlxbind.Scope, arrays ...mlxbind.Array) {
-	if b.l.options.async && b.watched == nil {
-		s.AsyncEval(arrays...)
+	if !b.ahead() {
+		s.Fail(s.Eval(arrays...))
 		return
 	}
-	s.Fail(s.Eval(arrays...))
+	s.AsyncEval(arrays...)
+	if !b.begun.IsNone() {
+		s.Fail(s.Eval(b.begun))
+	}
+	if len(arrays) > 0 {
+		b.begun = arrays[0]
+	}
 }
+
+// ahead reports whether nothing is waited for before a step ends.
+func (b *blockwise) ahead() bool { return b.l.options.async && b.watched == nil }
 
 // turnTo forgets functions of other layouts where they cost nothing to make
 // again. Compiled ones stay: they are few, since layouts are.
@@ -155,6 +170,7 @@ func (b *blockwise) forget() {
 
 // passed is a block after its forward pass.
 type passed struct {
+	block    decoder.Block
 	t        *tape.Tape
 	in, kept []mlxbind.Array
 }
@@ -172,6 +188,7 @@ func (b *blockwise) keep(block int) tape.Keep {
 // loss, or the sum of losses; or with no gradients wanted, up to the loss alone.
 func (b *blockwise) run(c *mlxbind.Scope, p positions, keys []mlxbind.Array, learns bool) (sum mlxbind.Array, gradients []mlxbind.Array) {
 	b.turnTo(p)
+	b.begun = mlxbind.Array{}
 	m, s := b.l.model, b.l.s
 	tokens := c.Int32s(p.inputs, p.rows, p.width)
 	b.watched.embedding(c, tokens)
@@ -179,7 +196,8 @@ func (b *blockwise) run(c *mlxbind.Scope, p positions, keys []mlxbind.Array, lea
 	b.settle(c, h)
 	b.watched.embedded()
 	done := make([]passed, len(b.blocks))
-	for i, block := range b.blocks {
+	for i := range b.blocks {
+		block, dense := b.unpack(c, i, p.rows*p.width, profile.Forward)
 		first, end := m.AdaptersOf(i)
 		in := slices.Concat([]mlxbind.Array{h}, block.Frozen, b.l.adapters[first:end])
 		if len(keys) > 0 {
@@ -209,18 +227,21 @@ func (b *blockwise) run(c *mlxbind.Scope, p positions, keys []mlxbind.Array, lea
 			b.tapes[name] = t
 			b.watched.traced(i)
 		}
-		b.watched.forward(c, i, t, in)
+		d := passed{block: block, t: t, in: in}
+		b.watched.forward(c, i, d)
 		out, kept := t.Run(c, in...)
 		if len(out) != 1 {
 			return
 		}
 		b.settle(c, append(out, kept...)...)
+		c.Free(dense...)
 		if !learns || !t.Reads(0) {
 			c.Free(h)
 		}
 		h = out[0]
 		b.watched.done()
-		done[i] = passed{t, in, kept}
+		d.kept = kept
+		done[i] = d
 	}
 	sum, hat := b.loss(c, p, h, learns)
 	c.Free(h)
@@ -230,10 +251,13 @@ func (b *blockwise) run(c *mlxbind.Scope, p positions, keys []mlxbind.Array, lea
 	gradients = make([]mlxbind.Array, len(b.l.adapters))
 	for i := len(b.blocks) - 1; i >= b.first; i-- {
 		d := done[i]
+		block, dense := b.unpack(c, i, p.rows*p.width, profile.Backward)
+		copy(d.in[1:], block.Frozen)
 		b.watched.backward(c, i, d, hat)
 		out := d.t.Back(c, d.in, d.kept, []mlxbind.Array{hat})
 		b.settle(c, out...)
 		c.Free(d.kept...)
+		c.Free(dense...)
 		c.Free(hat)
 		if d.t.Reads(0) {
 			c.Free(d.in[0])
@@ -249,6 +273,20 @@ func (b *blockwise) run(c *mlxbind.Scope, p positions, keys []mlxbind.Array, lea
 		copy(gradients[first:], out)
 	}
 	return sum, gradients
+}
+
+// unpack makes a block's packed matrices dense for one of its passes. Where that is
+// waited for, what it takes to make one is gone before the next is made.
+func (b *blockwise) unpack(c *mlxbind.Scope, i, positions int, phase string) (block decoder.Block, dense []mlxbind.Array) {
+	block, dense = b.blocks[i].Unpacked(c, positions)
+	if b.ahead() {
+		return block, dense
+	}
+	for _, a := range dense {
+		b.settle(c, a)
+		b.watched.unpacked(phase, blockName(i), block.Names[slices.Index(block.Frozen, a)])
+	}
+	return block, dense
 }
 
 // loss is the sum of losses, and the gradient with respect to the last hidden
@@ -283,10 +321,9 @@ func (b *blockwise) loss(c *mlxbind.Scope, p positions, h mlxbind.Array, learns 
 	var hats []mlxbind.Array
 	sum = c.Scalar(0, mlxbind.Float32)
 	parts, head := chunks(len(p.targets), b.l.options.chunk), b.head
-	if len(parts) > 1 {
-		head = head.Unpacked(c)
-		b.settle(c, head.Frozen...)
-		b.watched.unpacked(head.Frozen[1] != b.head.Frozen[1])
+	if head = head.Unpacked(c, parts[0][1]-parts[0][0]); head.Frozen[1] != b.head.Frozen[1] {
+		b.settle(c, head.Frozen[1])
+		b.watched.unpacked(profile.Loss, profile.Head, head.Names[1])
 	}
 	for _, part := range parts {
 		in := slices.Concat([]mlxbind.Array{c.Slice(states, 0, part[0], part[1])}, head.Frozen,
@@ -326,7 +363,7 @@ func (b *blockwise) loss(c *mlxbind.Scope, p positions, h mlxbind.Array, learns 
 		hat = c.Concatenate(0, hats...)
 	}
 	if head.Frozen[1] != b.head.Frozen[1] {
-		c.Free(head.Frozen[1:]...)
+		c.Free(head.Frozen[1])
 	}
 	if p.places == nil {
 		hat = c.Reshape(hat, shape...)

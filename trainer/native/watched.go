@@ -116,9 +116,9 @@ func (w *watched) traced(block int) {
 	}
 }
 
-func (w *watched) forward(c *mlxbind.Scope, block int, t *tape.Tape, in []mlxbind.Array) {
+func (w *watched) forward(c *mlxbind.Scope, block int, d passed) {
 	if w.recording() {
-		w.begin(w.look(c, t.Forward, w.names(block, in), t.KeptNodes(), in), profile.Forward, blockName(block))
+		w.begin(w.look(c, d.t.Forward, w.names(block, d), d.t.KeptNodes(), d.in), profile.Forward, blockName(block))
 	}
 }
 
@@ -127,7 +127,7 @@ func (w *watched) backward(c *mlxbind.Scope, block int, d passed, hat mlxbind.Ar
 		return
 	}
 	given := d.t.Given(d.in, d.kept, []mlxbind.Array{hat})
-	w.begin(w.look(c, d.t.Backward, w.names(block, d.in), nil, given), profile.Backward, blockName(block))
+	w.begin(w.look(c, d.t.Backward, w.names(block, d), nil, given), profile.Backward, blockName(block))
 	first, end := w.b.l.model.AdaptersOf(block)
 	for _, a := range w.b.l.adapters[first:end] {
 		w.grown += int64(c.Info(a).Bytes)
@@ -135,10 +135,10 @@ func (w *watched) backward(c *mlxbind.Scope, block int, d passed, hat mlxbind.Ar
 }
 
 // names are those of a block's inputs, and of its gradients if it has any.
-func (w *watched) names(block int, in []mlxbind.Array) profile.Names {
+func (w *watched) names(block int, d passed) profile.Names {
 	m := w.b.l.model
 	n := profile.Names{Inputs: []string{""}}
-	for _, name := range w.b.blocks[block].Names {
+	for _, name := range d.block.Names {
 		n.Inputs = append(n.Inputs, layerOf(name))
 	}
 	if block > w.b.first {
@@ -149,7 +149,7 @@ func (w *watched) names(block int, in []mlxbind.Array) profile.Names {
 	for _, name := range adapters {
 		n.Inputs, n.Gradients = append(n.Inputs, layerOf(decoder.Within(name))), append(n.Gradients, layerOf(decoder.Within(name)))
 	}
-	for i := range len(in) - len(n.Inputs) { // keys of dropout
+	for i := range len(d.in) - len(n.Inputs) { // keys of dropout
 		n.Inputs = append(n.Inputs, layerOf(decoder.Within(adapters[2*i])))
 	}
 	return n
@@ -189,10 +189,10 @@ func (w *watched) putting(c *mlxbind.Scope, d passed, hat mlxbind.Array) {
 	}
 }
 
-// unpacked is told that the head's matrix was made dense.
-func (w *watched) unpacked(was bool) {
-	if w.recording() && was {
-		w.begin(nil, profile.Loss, profile.Head, layerOf(w.b.head.Names[1]), "Dequantize")
+// unpacked is told that a packed matrix was made dense.
+func (w *watched) unpacked(phase, part, name string) {
+	if w.recording() {
+		w.begin(nil, phase, part, layerOf(name), "Dequantize")
 		w.end()
 	}
 }

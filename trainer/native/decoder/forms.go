@@ -102,9 +102,6 @@ func (l *linear) unpacked(s *mlxbind.Scope, x mlxbind.Array, o Forms) mlxbind.Ar
 	dense := func(s *mlxbind.Scope, d mlxbind.DType) mlxbind.Array {
 		return s.AsType(s.Dequantize(l.packed), d)
 	}
-	if l.taped {
-		return s.MatMul(x, s.Transpose(dense(s, info.DType))) // what is kept of it is decided there
-	}
 	// Without a gradient of its own the product would keep the dense matrix
 	// until its gradient is taken, of every layer at once.
 	product := s.CustomVJP(

@@ -137,22 +137,26 @@ func (m *Model) seen(s *mlxbind.Scope, shape []int, rows []int) (full, sliding [
 		add(shape[0], shape[1])
 	}
 	for len(rows) > 0 {
-		n, most := 1, m.together(rows[0])
-		for n < min(len(rows), most) && rows[n] == rows[0] {
-			n++
+		alike := 1
+		for alike < len(rows) && rows[alike] == rows[0] {
+			alike++
 		}
+		n := m.together(alike, rows[0])
 		add(n, rows[0])
 		rows = rows[n:]
 	}
 	return full, sliding
 }
 
-// together is how many rows of a length are attended to at once.
-func (m *Model) together(length int) int {
+// together is how many of rows of a length are attended to at once: about as many
+// each time, and no more than ScoreBytes allow.
+func (m *Model) together(rows, length int) int {
 	if m.Forms.ScoreBytes == 0 {
-		return math.MaxInt
+		return rows
 	}
-	return max(m.Forms.ScoreBytes/(4*m.Spec.Heads*length*length), 1)
+	most := max(m.Forms.ScoreBytes/(4*m.Spec.Heads*length*length), 1)
+	times := (rows + most - 1) / most
+	return (rows + times - 1) / times
 }
 
 // attend computes attention from heads of shape (batch, heads, positions, features).

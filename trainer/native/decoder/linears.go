@@ -29,12 +29,26 @@ func (p *Spec) linearMaps() []linearMap {
 		linearMap{"mlp.up_proj", p.Hidden, p.Intermediate, p.MLPBias})
 }
 
+// place is where a layer keeps a linear map.
+type place struct {
+	name string
+	at   **linear
+}
+
+// places are those of all linear maps that a family may have.
+func (l *layer) places() []place {
+	return []place{{"self_attn.qkv_proj", &l.qkv}, {"self_attn.q_proj", &l.q}, {"self_attn.k_proj", &l.k}, {"self_attn.v_proj", &l.v}, {"self_attn.o_proj", &l.o},
+		{"mlp.gate_up_proj", &l.gateUp}, {"mlp.gate_proj", &l.gate}, {"mlp.up_proj", &l.up}, {"mlp.down_proj", &l.down}}
+}
+
 // place is where a layer keeps the linear map of that name.
 func (l *layer) place(name string) **linear {
-	return map[string]**linear{
-		"self_attn.qkv_proj": &l.qkv, "self_attn.q_proj": &l.q, "self_attn.k_proj": &l.k, "self_attn.v_proj": &l.v, "self_attn.o_proj": &l.o,
-		"mlp.gate_up_proj": &l.gateUp, "mlp.gate_proj": &l.gate, "mlp.up_proj": &l.up, "mlp.down_proj": &l.down,
-	}[name]
+	for _, p := range l.places() {
+		if p.name == name {
+			return p.at
+		}
+	}
+	return nil
 }
 
 func blockName(i int) string { return fmt.Sprintf("model.layers.%d.", i) }

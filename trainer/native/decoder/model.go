@@ -19,7 +19,6 @@ type linear struct {
 	bias   mlxbind.Array  // none if there is none
 	in     int
 	out    int
-	taped  bool // stands for the arrays of other linear maps, in a function that is taken apart
 }
 
 func (l *linear) isPacked() bool { return l.packed.Bits > 0 }

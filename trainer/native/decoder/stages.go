@@ -48,11 +48,12 @@ type Block struct {
 }
 
 // Block returns block i.
-func (m *Model) Block(i int) Block {
-	l := m.layers[i]
+func (m *Model) Block(i int) Block { return m.blockOf(m.layers[i]) }
+
+func (m *Model) blockOf(l *layer) Block {
 	b := Block{m: m, l: l}
 	var form strings.Builder
-	fmt.Fprintf(&form, "sliding %t rope %d", m.Spec.Sliding[i], m.Spec.ropeOf[i])
+	fmt.Fprintf(&form, "sliding %t rope %d", m.Spec.Sliding[l.index], m.Spec.ropeOf[l.index])
 	(&layer{}).copyOf(l, func(name string, a mlxbind.Array) mlxbind.Array {
 		b.Frozen, b.Names = append(b.Frozen, a), append(b.Names, name)
 		form.WriteString(" " + name)
@@ -93,6 +94,30 @@ func (b Block) Func(rows []int) mlxbind.Func {
 	}
 }
 
+// Unpacked is a block with dense matrices in the place of packed ones, and those, where
+// products with so many positions are computed so.
+func (b Block) Unpacked(s *mlxbind.Scope, positions int) (dense Block, made []mlxbind.Array) {
+	if !b.m.Forms.Dequantize || positions < fewRows || !slices.ContainsFunc(b.l.linears(), (*linear).isPacked) {
+		return b, nil
+	}
+	l := *b.l
+	for _, at := range l.places() {
+		if *at.at != nil && (*at.at).isPacked() {
+			*at.at = (*at.at).dense(s, b.m)
+			made = append(made, (*at.at).weight)
+		}
+	}
+	return b.m.blockOf(&l), made
+}
+
+// dense is l with a dense matrix. No other handle keeps that in memory.
+func (l *linear) dense(s *mlxbind.Scope, m *Model) *linear {
+	as := s.Dequantize(l.packed)
+	d := &linear{name: l.name, weight: s.AsType(as, s.DTypeOf(m.norm)), bias: l.bias, in: l.in, out: l.out}
+	s.Free(as)
+	return d
+}
+
 // copyOf makes l a copy of from with other arrays in the place of its frozen ones.
 func (l *layer) copyOf(from *layer, replace func(name string, a mlxbind.Array) mlxbind.Array) {
 	*l = *from
@@ -101,11 +126,7 @@ func (l *layer) copyOf(from *layer, replace func(name string, a mlxbind.Array) m
 			*a = replace(name, *a)
 		}
 	}
-	for _, place := range []struct {
-		name string
-		at   **linear
-	}{{"self_attn.qkv_proj", &l.qkv}, {"self_attn.q_proj", &l.q}, {"self_attn.k_proj", &l.k}, {"self_attn.v_proj", &l.v}, {"self_attn.o_proj", &l.o},
-		{"mlp.gate_up_proj", &l.gateUp}, {"mlp.gate_proj", &l.gate}, {"mlp.up_proj", &l.up}, {"mlp.down_proj", &l.down}} {
+	for _, place := range l.places() {
 		if *place.at != nil {
 			*place.at = (*place.at).copyOf(place.name, swap)
 		}
@@ -125,7 +146,6 @@ func (l *linear) copyOf(name string, swap func(string, *mlxbind.Array)) *linear 
 	swap(name+".scales", &c.packed.Scales)
 	swap(name+".biases", &c.packed.Biases)
 	swap(name+".bias", &c.bias)
-	c.taped = true
 	return &c
 }
 
@@ -163,13 +183,12 @@ func (h *Head) take() {
 }
 
 // Unpacked is a head with a dense matrix in the place of a packed one, where
-// products are computed so: made once for several calls.
-func (h Head) Unpacked(s *mlxbind.Scope) Head {
-	if !h.out.isPacked() || !h.m.Forms.Dequantize {
+// products with so many positions are computed so.
+func (h Head) Unpacked(s *mlxbind.Scope, positions int) Head {
+	if !h.out.isPacked() || !h.m.Forms.Dequantize || positions < fewRows {
 		return h
 	}
-	dense := &linear{name: h.out.name, weight: s.AsType(s.Dequantize(h.out.packed), s.DTypeOf(h.m.norm)), bias: h.out.bias, in: h.out.in, out: h.out.out}
-	unpacked := Head{m: h.m, out: dense}
+	unpacked := Head{m: h.m, out: h.out.dense(s, h.m)}
 	unpacked.take()
 	return unpacked
 }
