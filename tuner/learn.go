@@ -16,7 +16,7 @@ func (r *run) learn(b trainer.Burst, p Point) bool {
 	if u, ok := updateSeconds(b, p.Accumulation); ok {
 		r.update = u
 	}
-	known := r.model.Measured(p.Condition())
+	known := r.model.Timed(p.Condition())
 	samples := samplesOf(b, p)
 	for i := range samples {
 		if known { // its time is what the prediction is held against

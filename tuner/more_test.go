@@ -81,11 +81,11 @@ func TestWhatTimeLeavesIsNamed(t *testing.T) {
 	for budget, want := range map[time.Duration]bool{DefaultBudget: true, 4 * DefaultBudget: false} {
 		m := laptop()
 		m.noise = 0
-		m.alpha = [2]float64{53287.161, 53287.161 * 0.41959}
-		m.mu = [2]float64{3.375, 3.375 * 0.3}
-		m.t0, m.recompute = 0.281784, 1.4652335
-		m.lengths, _ = docstrings(250, 24812)
-		limit := 525336580 + int64(hostGrows*float64(m.host))
+		m.alpha = [2]float64{50e3, 50e3 * 0.2425}
+		m.mu = [2]float64{27.5, 27.5 * 0.3}
+		m.t0, m.recompute = 0.3, 1.1425
+		m.lengths, _ = docstrings(250, 6)
+		limit := 524288097 + int64(hostGrows*float64(m.host))
 		m.kill = float64(limit)
 		s := study(m, limit)
 		s.Wishes.Budget = budget

@@ -18,6 +18,7 @@ const (
 	PartKeptScores              // of attention, the same
 	PartBlock                   // arrays of the one block whose backward pass it is
 	PartBlockScores             // of attention, that are computed at once
+	PartFewScores               // the same, where only some rows' are
 	PartAgain                   // a block that is computed again, where a step is computed as a whole
 	PartAgainScores
 	PartDense        // a block's matrices made of quantized ones
@@ -45,8 +46,9 @@ type Stage struct {
 // Stages of a step, in the order of At.
 const (
 	StageLoss     = iota // scores of the vocabulary are there
-	StageUnpack          // a quantized head is made dense, for several parts of the loss
+	StageUnpack          // a quantized head is made dense
 	StageBackward        // a block's backward pass; of a step that is computed as a whole all of it
+	StageFew             // the same, where scores of attention are bounded
 	StageUpdate          // the optimizer works
 	StageCount
 )
@@ -55,8 +57,7 @@ const (
 type Stages struct {
 	Resident float64 // bytes between steps: weights, adapters, optimizer state
 
-	blocks   bool // one block after the other
-	device   string
+	blocks   bool    // one block after the other
 	again    float64 // blocks that keep their input alone
 	keeping  float64 // blocks that keep more
 	products linear  // what one keeps
@@ -65,6 +66,7 @@ type Stages struct {
 	heads    float64
 	dense    float64 // bytes of a block's matrices
 	head     float64 // of the head's
+	unpack   float64 // while that is made
 	rows     float64 // scored at once; 0 is all
 	score    float64 // bytes of one
 	states   float64
@@ -93,7 +95,7 @@ func StagesOf(f model.Facts, c trainer.Config, device string) Stages {
 	steps := StepsOf(f, c, device)
 	a := float64(e.width())
 	adapters := float64(e.adapters())
-	p := Stages{Resident: steps.resident, blocks: byBlocks(c), device: device, heads: float64(f.Heads), hidden: float64(f.Hidden) * a,
+	p := Stages{Resident: steps.resident, blocks: byBlocks(c), heads: float64(f.Heads), hidden: float64(f.Hidden) * a,
 		scores: float64(f.Heads) * a, weights: e.blockParameters() * a, gradient: adapters, update: steps.update}
 	blocks := float64(e.blocks())
 	if !p.blocks {
@@ -120,12 +122,9 @@ func StagesOf(f model.Facts, c trainer.Config, device string) Stages {
 	plain.Plan.Checkpointing = false
 	one := StepsOf(f, plain, device)
 	p.products = linear{position: one.kept.position / blocks, square: one.kept.square / blocks}
-	if device == "cpu" && !e.quantized() && c.Plan.Keep != trainer.KeepProducts && c.Plan.Keep != trainer.KeepResults {
-		p.products.position += float64(f.Intermediate) * a // powers are kept too; of scores in their place
-	}
 	p.back = one.back
 	p.dense, p.back.fixed = one.back.fixed, 0
-	p.head, p.states, p.score, p.rows = one.loss.fixed, one.loss.position, one.score, one.rows
+	p.head, p.unpack, p.states, p.score, p.rows = one.loss.fixed, one.dense, one.loss.position, one.score, one.rows
 	if device == "cpu" && (c.Plan.Packing == trainer.PackingOn || c.Plan.Packing != trainer.PackingOff && !c.Compiles(device)) {
 		p.atOnce = scoreBytes
 	}
@@ -153,8 +152,11 @@ func (p Stages) at(s trainer.Shape, most bool) (out [StageCount]Stage) {
 		p.whole(&out, positions, squares)
 	}
 	out[StageUpdate].Parts[PartUpdate] = p.update
-	rest := &out[StageBackward].Parts
-	rest[PartRest], rest[PartRestPosition], rest[PartRestSquare] = p.weights, p.hidden*positions, p.scores*squares
+	for _, stage := range []int{StageBackward, StageFew} {
+		if rest := &out[stage].Parts; out[stage] != (Stage{}) {
+			rest[PartRest], rest[PartRestPosition], rest[PartRestSquare] = p.weights, p.hidden*positions, p.scores*squares
+		}
+	}
 	return out
 }
 
@@ -167,23 +169,15 @@ func (p Stages) byBlocks(out *[StageCount]Stage, positions, length, squares floa
 		s.Parts[PartKeptScores] = p.keeping * p.products.square * squares
 	}
 	scored := positions
-	parts := 1.0
 	if p.rows > 0 && positions > p.rows {
-		parts = math.Ceil(positions / p.rows)
-		scored = math.Ceil(positions / parts)
+		scored = math.Ceil(positions / math.Ceil(positions/p.rows)) // in parts of equal size
 		if most {
 			scored = p.rows
 		}
 	}
 	loss.Parts[PartLoss], loss.Parts[PartStates] = p.score*scored, p.states*positions
 	if scored >= fewRows {
-		loss.Parts[PartHead] = p.head
-		if parts == 1 || most {
-			loss.Parts[PartHead] *= 2 // in the backward pass once more
-		}
-	}
-	if parts > 1 {
-		unpack.Parts[PartHead] = 2 * p.head // MLX's own way there on a CPU needs as much again
+		loss.Parts[PartHead], unpack.Parts[PartHead] = p.head, p.unpack
 	}
 	if p.again > 0 {
 		// Inputs go as gradients come: what is left of both is most at one end.
@@ -194,18 +188,28 @@ func (p Stages) byBlocks(out *[StageCount]Stage, positions, length, squares floa
 		back.Parts[PartGradients] = p.gradient
 	}
 	back.Parts[PartBlock] = p.back.position * positions
-	once := squares
-	if p.atOnce > 0 {
-		rows := p.atOnce / (4 * p.heads * length * length)
-		if !most {
-			rows = math.Floor(rows)
-		}
-		once = math.Min(squares, math.Max(rows, 1)*length*length)
-	}
-	back.Parts[PartBlockScores] = p.back.square * once
 	if positions >= fewRows {
 		back.Parts[PartDense] = p.dense
 	}
+	once := squares
+	if p.atOnce > 0 {
+		rows := p.atOnce / (4 * p.heads * length * length) // at most
+		if !most {
+			all := squares / (length * length)
+			rows = math.Ceil(all / math.Ceil(all/math.Max(math.Floor(rows), 1))) // the same number each time
+		}
+		once = math.Min(squares, math.Max(rows, 1)*length*length)
+	}
+	if once < squares {
+		few := &out[StageFew]
+		*few = *back
+		few.Parts[PartFewScores] = p.back.square * once
+		if !most {
+			*back = Stage{}
+			return
+		}
+	}
+	back.Parts[PartBlockScores] = p.back.square * once
 }
 
 func (p Stages) whole(out *[StageCount]Stage, positions, squares float64) {

@@ -61,15 +61,16 @@ func TestStagesTurn(t *testing.T) {
 	if few, many := part(at(4, 8, false, 1, 15), StageBackward, PartDense), part(at(4, 8, false, 1, 16), StageBackward, PartDense); few != 0 || many == 0 {
 		t.Errorf("dense matrices: %.0f B for 15 positions, %.0f B for 16", few, many)
 	}
-	if one, two := at(4, 8, false, 1, 64), at(4, 8, false, 1, 66); part(one, StageUnpack, PartHead) != 0 || part(two, StageUnpack, PartHead) != part(one, StageLoss, PartHead) {
-		t.Errorf("a quantized head: %+v and in two parts %+v", one, two)
+	if few, many := at(4, 8, false, 1, 15), at(4, 8, false, 1, 66); part(few, StageLoss, PartHead) != 0 || part(many, StageLoss, PartHead) == 0 || part(many, StageUnpack, PartHead) != 2*part(many, StageLoss, PartHead) {
+		t.Errorf("a quantized head: for 15 positions %+v, for 66 %+v", few, many)
 	}
-	// 3 heads: 8 rows of 512 have 25 MB of scores, of which 6 MiB are there at once.
-	few, many := part(at(0, 8, false, 2, 512), StageBackward, PartBlockScores), part(at(0, 8, false, 8, 512), StageBackward, PartBlockScores)
-	if few != many {
-		t.Errorf("scores of 2 rows at once %.0f B, of 8 rows %.0f B", few, many)
+	// 3 heads: 8 rows of 512 have 25 MB of scores, of which 6 MiB are there at once;
+	// of 3 rows, no more than 2.
+	two, three, eight := at(0, 8, false, 2, 512), at(0, 8, false, 3, 512), at(0, 8, false, 8, 512)
+	if once := part(two, StageBackward, PartBlockScores); once == 0 || part(two, StageFew, PartFewScores) != 0 || part(three, StageFew, PartFewScores) != once || part(eight, StageFew, PartFewScores) != once || part(eight, StageBackward, PartBlockScores) != 0 {
+		t.Errorf("scores of 2 rows %+v, of 3 rows %+v, of 8 rows %+v", two, three, eight)
 	}
-	if kept := part(at(0, 8, false, 8, 512), StageBackward, PartKeptScores); kept != 4*part(at(0, 8, false, 2, 512), StageBackward, PartKeptScores) {
+	if kept := part(eight, StageFew, PartKeptScores); kept != 4*part(two, StageBackward, PartKeptScores) {
 		t.Error("scores that are kept do not grow with the rows")
 	}
 	if plain, again := at(0, 32, false, 4, 128), at(0, 32, true, 4, 128); again[StageBackward].Fixed == 0 || part(again, StageBackward, PartKept) >= part(plain, StageBackward, PartKept) {

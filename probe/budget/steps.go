@@ -11,12 +11,12 @@ type Steps struct {
 	resident float64 // weights, adapters, optimizer state
 	update   float64 // on top, while the optimizer works
 
-	kept   linear // by the forward pass for the backward pass
-	loss   linear // on top, while scores of the vocabulary are there
-	rows   float64
-	score  float64 // bytes of a position scored, of which at most rows are at once; 0 rows is all
-	single float64 // of the loss, when all positions are scored at once: a quantized head unpacked once more
-	back   linear  // on top of what is kept, of the block whose backward pass it is
+	kept  linear // by the forward pass for the backward pass
+	loss  linear // on top, while scores of the vocabulary are there
+	rows  float64
+	score float64 // bytes of a position scored, of which at most rows are at once; 0 rows is all
+	dense float64 // on top of what is kept, while a quantized head is unpacked
+	back  linear  // on top of what is kept, of the block whose backward pass it is
 }
 
 // linear is a + b·positions + c·positions·length.
@@ -30,7 +30,7 @@ func (l linear) at(s trainer.Shape) float64 {
 // Peak is the highest that MLX's memory gets in a step of shape s, in bytes.
 func (p Steps) Peak(s trainer.Shape) int64 {
 	kept := p.kept.at(s)
-	return int64(p.resident + max(kept+p.lossAt(s), kept+p.back.at(s), p.update))
+	return int64(p.resident + max(kept+p.dense, kept+p.lossAt(s), kept+p.back.at(s), p.update))
 }
 
 func (p Steps) lossAt(s trainer.Shape) float64 {
@@ -38,7 +38,7 @@ func (p Steps) lossAt(s trainer.Shape) float64 {
 	if p.rows > 0 && positions > p.rows {
 		return p.loss.at(s) + p.score*p.rows
 	}
-	return p.loss.at(s) + p.score*positions + p.single
+	return p.loss.at(s) + p.score*positions
 }
 
 // Of a step by blocks, as measured on llama shapes on a CPU (docs/benchmarks.md).
@@ -47,11 +47,11 @@ const (
 	hiddenCopies = 5   // of the last hidden states, their norm and the gradients of both
 
 	// While a block's backward pass runs: arrays of the widths of its MLP and of the
-	// model, attention scores, and its quantized matrices as dense ones.
+	// model, and attention scores.
 	backwardInner  = 8
 	backwardHidden = 5
 	backwardScores = 3
-	backwardDense  = 2
+	againHidden    = 3 // and of a block that is computed again norms and sums
 
 	chunkRows    = 512 // positions scored at once, unless the configuration says
 	chunkRowsLow = 64  // the same on a CPU with a quantized base
@@ -102,6 +102,9 @@ func (e estimate) blockwise(p Steps) Steps {
 	// Input, queries, keys, values, attention's output, the sum after it, and what
 	// the MLP multiplies; of each adapter its narrow product.
 	products := linear{position: (2*hidden+2*q+2*kv+2*inner)*a + e.narrow()*a, square: scores}
+	if !e.fused() && !e.quantized() && e.c.Plan.Keep != trainer.KeepProducts && e.c.Plan.Keep != trainer.KeepResults {
+		products.position += inner * a // powers too; of scores in their place
+	}
 	if e.c.Plan.Keep == trainer.KeepResults { // norms, rotations, activations and scores after softmax too
 		products.position += (3*hidden + q + kv + 2*inner) * a
 		products.square += scores
@@ -109,7 +112,7 @@ func (e estimate) blockwise(p Steps) Steps {
 	p.back = linear{position: (backwardInner*inner + backwardHidden*hidden) * a, square: backwardScores * scores}
 	dense := e.unpacks()
 	if dense {
-		p.back.fixed = backwardDense * e.blockParameters() * a
+		p.back.fixed = e.blockParameters() * a
 	}
 	if e.c.Plan.Checkpointing {
 		nth := max(e.c.Plan.CheckpointNth, 1)
@@ -117,6 +120,7 @@ func (e estimate) blockwise(p Steps) Steps {
 		p.kept.position = again * hidden * a
 		p.kept = p.kept.plus(products, float64(blocks)-again)
 		p.back = p.back.plus(products, 1)
+		p.back.position += againHidden * hidden * a
 	} else {
 		p.kept = p.kept.plus(products, float64(blocks))
 	}
@@ -130,8 +134,11 @@ func (e estimate) blockwise(p Steps) Steps {
 		p.rows = float64(n)
 	}
 	if dense {
-		head := float64(f.HeadParameters()) * a
-		p.loss.fixed, p.single = head, head
+		p.loss.fixed = float64(f.HeadParameters()) * a
+		p.dense = p.loss.fixed
+		if !e.fused() {
+			p.dense *= 2 // MLX's own way there needs as much again
+		}
 	}
 	return p
 }

@@ -62,6 +62,7 @@ var parts = [budget.Parts]struct{ name, unit, doc string }{
 	budget.PartKeptScores:   {"kept scores", "B/position²", "of attention, kept by all blocks"},
 	budget.PartBlock:        {"block", "B/position", "arrays of the one block whose backward pass it is"},
 	budget.PartBlockScores:  {"block scores", "B/position²", "of attention, computed at once"},
+	budget.PartFewScores:    {"few scores", "B/position²", "of attention, computed for some rows at once"},
 	budget.PartAgain:        {"again", "B/position", "a block that is computed again"},
 	budget.PartAgainScores:  {"again scores", "B/position²", "of attention, computed again"},
 	budget.PartDense:        {"dense", "B", "a block's matrices made of quantized ones"},

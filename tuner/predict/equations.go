@@ -12,8 +12,8 @@ import (
 // standard deviation: least squares with a prior (ridge regression), so that
 // there is always one solution.
 type equations struct {
-	before factors // expected
-	sure   factors // one over the square of the standard deviation of what is expected
+	before factors                             // expected
+	sure   [budget.Parts][budget.Parts]float64 // inverse of the covariance of what is expected
 	normal [budget.Parts][budget.Parts]float64
 	right  factors
 	free   [budget.Parts]bool // not held at 0 by the last solution
@@ -33,9 +33,17 @@ func newEquations(before factors) *equations {
 		if before[p] == 0 {
 			deviation = factorError * typical
 		}
-		e.sure[p] = 1 / (deviation * deviation)
+		e.sure[p][p] = 1 / (deviation * deviation)
 	}
+	e.alike(budget.PartBlockScores, budget.PartFewScores, alike*typical)
 	return e
+}
+
+// alike says by how much two factors are expected to differ: one standard deviation.
+func (e *equations) alike(p, q budget.Part, deviation float64) {
+	sure := 1 / (deviation * deviation)
+	e.sure[p][p], e.sure[q][q] = e.sure[p][p]+sure, e.sure[q][q]+sure
+	e.sure[p][q], e.sure[q][p] = -sure, -sure
 }
 
 // add takes in a sample at which s was the highest stage.
@@ -63,7 +71,7 @@ func (e *equations) solve() factors {
 				continue
 			}
 			// Per own scale, so that parts compare.
-			if g := e.gradient(x, p) / math.Sqrt(e.normal[p][p]+e.sure[p]); g > steepest {
+			if g := e.gradient(x, p) / math.Sqrt(e.normal[p][p]+e.sure[p][p]); g > steepest {
 				enter, steepest = p, g
 			}
 		}
@@ -96,9 +104,9 @@ func (e *equations) solve() factors {
 }
 
 func (e *equations) gradient(x factors, p int) float64 {
-	g := e.right[p] + e.sure[p]*(e.before[p]-x[p])
+	g := e.right[p]
 	for j := range x {
-		g -= e.normal[p][j] * x[j]
+		g += e.sure[p][j]*(e.before[j]-x[j]) - e.normal[p][j]*x[j]
 	}
 	return g
 }
@@ -110,10 +118,13 @@ func (e *equations) unbounded() factors {
 	a, b := mat.NewSymDense(len(at), nil), mat.NewVecDense(len(at), nil)
 	for i, p := range at {
 		for j := i; j < len(at); j++ {
-			a.SetSym(i, j, e.normal[p][at[j]])
+			a.SetSym(i, j, e.normal[p][at[j]]+e.sure[p][at[j]])
 		}
-		a.SetSym(i, i, e.normal[p][p]+e.sure[p])
-		b.SetVec(i, e.right[p]+e.sure[p]*e.before[p])
+		right := e.right[p]
+		for j, expected := range e.before {
+			right += e.sure[p][j] * expected
+		}
+		b.SetVec(i, right)
 	}
 	var c mat.Cholesky
 	var solved mat.VecDense
@@ -160,9 +171,8 @@ func (e *equations) covariance(sigma float64) (out covariance) {
 	a := mat.NewSymDense(len(at), nil)
 	for i, p := range at {
 		for j := i; j < len(at); j++ {
-			a.SetSym(i, j, scale*e.normal[p][at[j]])
+			a.SetSym(i, j, scale*e.normal[p][at[j]]+e.sure[p][at[j]])
 		}
-		a.SetSym(i, i, scale*e.normal[p][p]+e.sure[p])
 	}
 	var c mat.Cholesky
 	var inverse mat.SymDense

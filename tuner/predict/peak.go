@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 
+	"gonum.org/v1/gonum/stat"
+
 	"github.com/mlxdyno/mlxdyno/probe/budget"
 )
 
@@ -23,8 +25,9 @@ const (
 	// factorError is by how much of itself a formula may be off where no sample
 	// tells: one standard deviation.
 	factorError = 0.6
-	most        = 30 // times a formula, that all of them may be off together
-	turns       = 20 // to the stages that are highest, at most; a handful settle it
+	alike       = 0.15 // by how much of themselves those of the same arrays are that are there in another number
+	most        = 30   // times a formula, that all of them may be off together
+	turns       = 20   // to the stages that are highest, at most; a handful settle it
 )
 
 // factors are how many times its formula each part of a step's memory is.
@@ -34,6 +37,7 @@ type factors [budget.Parts]float64
 type peakFit struct {
 	factors
 	extra   float64    // bytes between steps beyond those of the files
+	unlike  float64    // standard deviation of those within a condition: MLX may hand out buffers larger than asked for
 	spread  covariance // of the factors
 	sigma   float64    // relative standard deviation of what is left over
 	repeats float64    // by how much a peak differs from one step to the next, over its scale
@@ -81,7 +85,8 @@ func newPeakFit(all []Sample, known Known) (*peakFit, bool) {
 	if len(samples) == 0 {
 		return nil, false
 	}
-	f := &peakFit{points: len(samples), extra: extraOf(all, known)}
+	f := &peakFit{points: len(samples)}
+	f.extra, f.unlike = extraOf(all, known)
 	for i := range samples {
 		s := &samples[i]
 		s.between += f.extra
@@ -149,15 +154,31 @@ type measured struct {
 	scale   float64 // that its error is counted in
 }
 
-// extraOf is the median of what is there between steps beyond what the files say.
-func extraOf(samples []Sample, known Known) float64 {
-	var extra []float64
+// extraOf is the median of what is there between steps beyond what the files say,
+// and the standard deviation of that within conditions.
+func extraOf(samples []Sample, known Known) (median, deviation float64) {
+	var all []float64
+	var order []Condition
+	of := map[Condition][]float64{}
 	for _, s := range samples {
 		if s.ActiveBytes > 0 {
-			extra = append(extra, s.ActiveBytes-known.Stages(s.Condition).Resident)
+			extra := s.ActiveBytes - known.Stages(s.Condition).Resident
+			if of[s.Condition] == nil {
+				order = append(order, s.Condition)
+			}
+			all, of[s.Condition] = append(all, extra), append(of[s.Condition], extra)
 		}
 	}
-	return Median(extra)
+	var squares, freedom float64
+	for _, c := range order {
+		if n := float64(len(of[c]) - 1); n > 0 {
+			squares, freedom = squares+n*stat.Variance(of[c], nil), freedom+n
+		}
+	}
+	if freedom > 0 {
+		deviation = math.Sqrt(squares / freedom)
+	}
+	return Median(all), deviation
 }
 
 // expected are the factors before samples tell them apart: 1, or the one by which
@@ -235,10 +256,10 @@ func (f *peakFit) at(all budget.Stages, s [stages]budget.Stage, quantile float64
 	for i, stage := range s {
 		over := f.of(stage)
 		v := between + over
-		err := math.Hypot(f.sigma*(over+quiet*between), f.error(stage, rising))
+		err := math.Hypot(math.Hypot(f.sigma*(over+quiet*between), f.unlike), f.error(stage, rising))
 		upper := v + quantile*err
 		if c := f.ceiling[i]; c > 0 {
-			upper = math.Min(upper, between+over*c+quantile*f.sigma*(over*c+quiet*between))
+			upper = math.Min(upper, between+over*c+quantile*math.Hypot(f.sigma*(over*c+quiet*between), f.unlike))
 		}
 		if v > e.Value {
 			e.Value, e.Error = v, err

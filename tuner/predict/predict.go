@@ -121,6 +121,7 @@ type fit struct {
 	freedom int     // observations beyond coefficients
 	largest float64 // positions of the largest shape that took part
 	points  int
+	scaled  bool // another fit, so many times: shapes were too few for one of its own
 }
 
 // Relative standard deviations of step times.
@@ -153,7 +154,7 @@ func newFit(samples []Sample, like fit) (fit, bool) {
 		shapes[w] = true
 	}
 	if n := len(shapes); n > 0 && n < 3 {
-		f.points, f.relErr = len(y), guess
+		f.points, f.relErr, f.scaled = len(y), guess, true
 		if like.x != nil {
 			var factors []float64
 			for _, row := range a {
@@ -278,6 +279,12 @@ func (m *Model) Knows(c Condition) bool {
 func (m *Model) Measured(c Condition) bool {
 	_, ok := m.times[c]
 	return ok
+}
+
+// Timed reports whether the times of c have constants of their own: three shapes of
+// it, or more, were timed.
+func (m *Model) Timed(c Condition) bool {
+	return m.Measured(c) && !m.times[c].scaled
 }
 
 // start returns the measured condition nearest to c.

@@ -132,7 +132,7 @@ type truth struct {
 	t0, beta, gamma float64
 }
 
-var usual = truth{factors: factors{budget.PartKept: 0.95, budget.PartKeptScores: 0.6, budget.PartBlock: 1.25, budget.PartBlockScores: 0.7, budget.PartDense: 0.6,
+var usual = truth{factors: factors{budget.PartKept: 0.95, budget.PartKeptScores: 0.6, budget.PartBlock: 1.25, budget.PartBlockScores: 0.7, budget.PartFewScores: 0.6, budget.PartDense: 0.6,
 	budget.PartLoss: 1.1, budget.PartStates: 1, budget.PartUpdate: 1.12, budget.PartAgain: 0.8, budget.PartAgainScores: 0.7}, extra: 1e5, t0: 0.01, beta: 1e-4, gamma: 2e-8}
 
 func (m truth) peak(known Known, c Condition, s trainer.Shape) float64 {
@@ -346,7 +346,7 @@ func TestFactorsAreAMinimum(t *testing.T) {
 		}
 		x := e.solve()
 		for p := range x {
-			g := e.gradient(x, p) / math.Sqrt(e.normal[p][p]+e.sure[p])
+			g := e.gradient(x, p) / math.Sqrt(e.normal[p][p]+e.sure[p][p])
 			if x[p] < 0 || x[p] > 0 && math.Abs(g) > 1e-6 || x[p] == 0 && g > 1e-6 {
 				t.Fatalf("factor %d is %g with gradient %g", p, x[p], g)
 			}
