@@ -146,7 +146,7 @@ func updateSeconds(b trainer.Burst, accumulation int) (float64, bool) {
 	if len(extra) == 0 {
 		return 0, false
 	}
-	return max(0, predict.Median(extra)), true
+	return max(0, slices.Min(extra)), true
 }
 
 func stepsOf(b trainer.Burst, shape trainer.Shape) []trainer.StepRecord {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/mlxdyno/mlxdyno/mlxbind"
 	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/trainer/demo"
+	"github.com/mlxdyno/mlxdyno/trainer/native/profile"
 	"github.com/mlxdyno/mlxdyno/trainer/native/tape"
 )
 
@@ -89,5 +91,45 @@ func TestEvenRowsNeedTheMemoryOfOthers(t *testing.T) {
 			t.Errorf("peak %.0f, and %.0f of rows that differ: %.1f %%", even, others, 100*d)
 		}
 		return nil
+	})
+}
+
+// wordy is a model whose memory goes into its vocabulary.
+var wordy = demo.Shape{Hidden: 128, Intermediate: 192, Layers: 2, Heads: 4, KVHeads: 2, Vocab: 16384}
+
+// The dense matrices of packed ones are there while they are used, and no longer: that
+// of the head while the loss is computed, those of a block in one of its passes.
+func TestDenseMatricesGo(t *testing.T) {
+	shape := wordy
+	shape.Bits = 4
+	dir := modelOf(t, shape)
+	learn(t, func(s *mlxbind.Scope) error {
+		l := learnerOf(t, s, dir, plainQuality(), learnerOptions{accumulation: 1, blocks: true, keep: tape.Products})
+		l.model.Forms = forms(trainer.Plan{}, "cpu", false)
+		b := newBlockwise(l)
+		p := rowsOf(25, 1, 25).positions(false, false)
+		return s.Child(func(c *mlxbind.Scope) error {
+			h := c.Zeros(mlxbind.Float32, 1, 24, shape.Hidden)
+			if err := c.Eval(h); err != nil {
+				return err
+			}
+			before := c.Memory().Active
+			b.loss(c, p, h, true)
+			if more := c.Memory().Active - before; more > int64(shape.Vocab*shape.Hidden) { // a quarter of it
+				t.Errorf("a loss leaves %.1f MB behind", float64(more)/1e6)
+			}
+			for i := range b.blocks {
+				before := c.Memory().Active
+				_, dense := b.unpack(c, i, 24, profile.Forward)
+				if made := c.Memory().Active - before; len(dense) != 7 || made < int64(3*4*shape.Hidden*shape.Intermediate) {
+					t.Errorf("block %d: %d matrices, %d bytes", i, len(dense), made)
+				}
+				c.Free(dense...)
+				if left := c.Memory().Active - before; left > 0 {
+					t.Errorf("block %d leaves %d bytes behind", i, left)
+				}
+			}
+			return c.Err()
+		})
 	})
 }

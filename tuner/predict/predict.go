@@ -72,6 +72,10 @@ type Known struct {
 	AdapterParameters func(rank int) int64 // P
 	Parameters        int64                // of the base
 
+	// PackedTimes is how many times as long steps on packed weights take as on
+	// stored ones, where neither was measured beside the other; nil is as long.
+	PackedTimes func() float64
+
 	// Stages are what a step's memory consists of, by formula.
 	Stages func(Condition) budget.Stages
 }
@@ -348,7 +352,7 @@ func (m *Model) Seconds(c Condition, w Work, largest float64) (Estimate, bool) {
 	if from != c {
 		for _, next := range path(from, c) {
 			a, b := plain(from), plain(next)
-			ratio := m.operations(next) / m.operations(from)
+			ratio := m.operations(next) / m.operations(from) * m.packing(from, next)
 			if fa, fb := m.times[a], m.timesLike(b); fa.x != nil && fb.x != nil && w.dot(fa.x) > 0 {
 				ratio = w.dot(fb.x) / w.dot(fa.x)
 			}
@@ -396,6 +400,18 @@ func path(from, to Condition) []Condition {
 		out = append(out, from)
 	}
 	return out
+}
+
+// packing is how many times as long steps take by what is known of packed weights.
+func (m *Model) packing(from, to Condition) float64 {
+	switch {
+	case m.known.PackedTimes == nil || (from.Bits == 0) == (to.Bits == 0):
+		return 1
+	case to.Bits == 0:
+		return 1 / m.known.PackedTimes()
+	default:
+		return m.known.PackedTimes()
+	}
 }
 
 func plain(c Condition) Condition { c.Checkpointing = false; return c }

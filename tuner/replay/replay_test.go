@@ -174,16 +174,25 @@ func TestOursOnKeptTable(t *testing.T) {
 	}
 }
 
-// On a GPU, too, tune confirms what is near the best where there is room for all.
+// On a GPU, too, tune confirms what is near the best and fits, with room for all and
+// without.
 func TestOursOnATableOfAGPU(t *testing.T) {
 	const seeds = 10
-	g, good := grounds(t, read(t, "testdata/h200.jsonl"))[0], 0
-	for seed := range uint64(seeds) {
-		if r, _, report := ours(t, g, seed); report.Verdict == tuner.Confirmed && g.good(r.incumbent) {
-			good++
-		}
-	}
-	if good < seeds*9/10 {
-		t.Errorf("%s: %d of %d seeds are confirmed within 5 %% of the optimum", g.name, good, seeds)
+	for _, g := range grounds(t, read(t, "testdata/h200.jsonl")) {
+		t.Run(g.name, func(t *testing.T) {
+			good := 0
+			for seed := range uint64(seeds) {
+				r, _, report := ours(t, g, seed)
+				if v := g.truth[r.incumbent]; v.PeakBytes > g.limit {
+					t.Errorf("seed %d: %s takes %d bytes of %d", seed, r.incumbent, v.PeakBytes, g.limit)
+				}
+				if report.Verdict == tuner.Confirmed && g.good(r.incumbent) {
+					good++
+				}
+			}
+			if good < seeds*8/10 {
+				t.Errorf("%d of %d seeds are confirmed within 5 %% of the optimum", good, seeds)
+			}
+		})
 	}
 }
