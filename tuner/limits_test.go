@@ -91,3 +91,39 @@ func TestStairsThatAreCutOff(t *testing.T) {
 		t.Error("steps without a peak tell something of limits")
 	}
 }
+
+// What it costs to keep fewer freed buffers is told by the steps that a training has
+// most of, not by its widest alone.
+func TestCacheLimitsCostAtTheUsualShape(t *testing.T) {
+	stair := func(cache trainer.Opt[int64], usual float64, kept int64) LimitStair {
+		return LimitStair{CacheBytes: cache, StepSeconds: 0.1, UsualSeconds: trainer.Some(usual), PeakBytes: 8 << 30, KeptBytes: kept}
+	}
+	for _, tt := range []struct {
+		usual float64
+		want  int64
+		says  string
+	}{{0.0202, 0, "take as long"}, {0.024, 2 << 30, "20 % longer"}} {
+		r, f := &run{report: &Report{}}, &finalist{}
+		f.config.Plan.CacheLimit = trainer.LimitOf(2 << 30)
+		r.lower(f, steadiness{}, []LimitStair{stair(trainer.Opt[int64]{}, 0.02, 1<<30), stair(trainer.Some[int64](0), tt.usual, 0), stair(trainer.Opt[int64]{}, 0.0201, 1<<30)})
+		if got := f.config.Plan.CacheLimit.Bytes; got != tt.want || !strings.Contains(f.lower.cache+f.lower.keeps, tt.says) {
+			t.Errorf("steps of %g s: cache limit %d, %q", tt.usual, got, f.lower.cache+f.lower.keeps)
+		}
+	}
+}
+
+// Each stair has steps at the widest batch and then at the usual one.
+func TestStairsOfTwoShapes(t *testing.T) {
+	s := stairs{plan: make([]LimitStair, 2), jobs: []trainer.StepLimits{{After: 1}, {After: 6}}, first: 1, each: 2, usual: trainer.Shape{Batch: 4, Width: 33, Steps: 3}}
+	var b trainer.Burst
+	for i := range 11 {
+		b.Summary.Steps = append(b.Summary.Steps, trainer.StepRecord{Step: trainer.Step{Seconds: float64(i), Memory: trainer.Memory{Peak: trainer.Some(int64(i)), Cache: trainer.Some[int64](0)}}})
+	}
+	if got, want := s.shapes(trainer.Shape{Batch: 4, Width: 97}), 4; len(got) != want || got[1] != s.usual || got[2].Steps != 2 {
+		t.Errorf("shapes %+v", got)
+	}
+	out, ok := s.read(&b)
+	if !ok || out[0].StepSeconds != 2 || out[0].UsualSeconds != trainer.Some(4.0) || out[1].StepSeconds != 7 || out[1].UsualSeconds != trainer.Some(9.0) || out[1].PeakBytes != 7 {
+		t.Errorf("%t %+v", ok, out)
+	}
+}

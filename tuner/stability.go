@@ -50,7 +50,7 @@ func (r *run) stability(ctx context.Context, f *finalist) (steadiness, error) {
 	for _, s := range shapes {
 		before += s.Steps
 	}
-	down, why := r.stairs(f, before)
+	down, why := r.stairs(f, shape, before)
 	if why != "" {
 		r.report.NotTried = append(r.report.NotTried, NotTried{What: "lower limits of MLX's memory and cache", Why: why})
 	}

@@ -132,7 +132,7 @@ func (b *blockwise) settle(s *mlxbind.Scope, arrays ...mlxbind.Array) {
 	}
 }
 
-// ahead reports whether nothing is waited for before a step ends.
+// ahead reports whether a device computes while this one puts the next piece together.
 func (b *blockwise) ahead() bool { return b.l.options.async && b.watched == nil }
 
 // turnTo forgets functions of other layouts where they cost nothing to make
