@@ -10,7 +10,8 @@ import (
 )
 
 // learn takes what a confirmation shows beside its candidate: what an update
-// costs, peaks, and where its bits were not measured before, a calibration of them.
+// costs, peaks, and where less than three shapes of its condition were timed before, a
+// calibration of it.
 // It reports whether the model's times rest on it now.
 func (r *run) learn(b trainer.Burst, p Point) bool {
 	if u, ok := updateSeconds(b, p.Accumulation); ok {

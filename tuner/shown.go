@@ -122,7 +122,8 @@ func relativeSpread(v []float64, middle float64) float64 {
 }
 
 // updateSeconds is what a step that ends an update takes longer than one that
-// only accumulates; false when the burst does not tell.
+// only accumulates: the least that any shape says, as one slow step of the few that end
+// an update makes more of it. False when the burst does not tell.
 func updateSeconds(b trainer.Burst, accumulation int) (float64, bool) {
 	if accumulation < 2 {
 		return 0, false

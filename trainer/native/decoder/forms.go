@@ -93,7 +93,8 @@ func (m *Model) Rehearse(s *mlxbind.Scope) error {
 // fewRows is where products with packed matrices stop to pay.
 const fewRows = 16
 
-// unpacked is x·Wᵀ of a packed W.
+// unpacked is x·Wᵀ of a packed W, in a step that is computed as a whole. Steps by blocks
+// unpack before (Block.Unpacked).
 func (l *linear) unpacked(s *mlxbind.Scope, x mlxbind.Array, o Forms) mlxbind.Array {
 	info := s.Info(x)
 	if !o.Dequantize || len(info.Shape) == 0 || info.Size/max(info.Shape[len(info.Shape)-1], 1) < fewRows {
