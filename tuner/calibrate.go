@@ -67,23 +67,27 @@ func (r *run) anchor(checkpointing bool) Point {
 // checkpointing, then one for each further value of bits and rank that competes,
 // as far as they are worth it.
 func (r *run) calibrate(ctx context.Context) error {
+	r.known = r.files()
+	r.samples, r.model, r.outcome, r.heldBack = nil, nil, search.Outcome{}, nil
+	r.calibrated = r.roomyBits()
 	var points []Point
 	for _, gc := range r.space.Checkpointing {
-		points = append(points, r.anchor(gc))
+		p := r.anchor(gc)
+		p.Bits = r.calibrated
+		points = append(points, p)
 	}
 	first := points[0]
-	for _, bits := range r.space.Bits[1:] {
-		p := first
-		p.Bits = bits
-		points = append(points, p)
+	for _, bits := range r.space.Bits {
+		if p := first; bits != p.Bits {
+			p.Bits = bits
+			points = append(points, p)
+		}
 	}
 	if n := len(r.space.Ranks); n > 1 {
 		p := first
 		p.Rank = r.space.Ranks[n-1]
 		points = append(points, p)
 	}
-	r.known = r.files()
-	r.samples, r.model, r.outcome, r.heldBack = nil, nil, search.Outcome{}, nil
 	for i, p := range points {
 		if why, worth := r.worthCalibrating(p); !worth {
 			r.heldBack = append(r.heldBack, heldBack{p, why})
@@ -94,6 +98,20 @@ func (r *run) calibrate(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// roomyBits are the first bits of the space with which so many shapes may be run that
+// its times have constants of their own: beside weights that all but fill the memory one
+// or two would be, from which hardly anything follows. Without such bits it is the last.
+func (r *run) roomyBits() int {
+	for _, bits := range r.space.Bits {
+		p := r.anchor(r.space.Checkpointing[0])
+		p.Bits = bits
+		if len(r.calibrationShapes(p)) >= predict.LeastShapes {
+			return bits
+		}
+	}
+	return r.space.Bits[len(r.space.Bits)-1]
 }
 
 // calibrateIfTime says so when there is no time for a burst that can be done without.
@@ -157,7 +175,7 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 		// is too little to go by.
 		r.lastDeath = burst
 		r.noteDeath(p.Condition(), shapes, burst)
-		if len(samples) >= 3 {
+		if len(samples) >= predict.LeastShapes {
 			return nil
 		}
 		shapes = r.smallerShapes(p, shapes)

@@ -16,12 +16,10 @@ import (
 
 const (
 	maxFinalists = 3
-	worthwhile   = 1.30 // a finalist's predicted time over the best one's, at most
 	maxStrata    = 4
-	widestSteps  = 2 // at the widest batch; with accumulation at least one of two accumulates
-	maxSteps     = 8 // at a stratum
-	fewestSteps  = 5 // at a stratum, if there is time
-	oneSided95   = 1.645
+	widestSteps  = 2      // at the widest batch; with accumulation at least one of two accumulates
+	maxSteps     = 8      // at a stratum
+	fewestSteps  = 5      // at a stratum, if there is time
 	hardlySlower = 0.0125 // measured, and not worth any memory, however unsure it is
 
 	// betweenProcesses is by how much the mean step of one configuration differs
@@ -178,8 +176,8 @@ func (r *run) noteUntried(tried map[Point]bool) {
 
 func quality(c search.Candidate) [3]int { return [3]int{bitsOf(c.Bits), c.MaxSeqLength, c.Rank} }
 
-// couldBeat reports whether c might turn out better than f, which was measured: a
-// chance of less than one in twenty is not worth a process.
+// couldBeat reports whether enough is to be expected of c, given f that was measured,
+// to be worth a process.
 func (r *run) couldBeat(c search.Candidate, f *finalist) bool {
 	if r.Wishes.Prefer == Memory {
 		return c.PeakBytes-2*c.PeakErrorBytes < f.peak
@@ -188,8 +186,8 @@ func (r *run) couldBeat(c search.Candidate, f *finalist) bool {
 		return c.SecondsPerUsefulToken*r.missed(f)*(1+search.Tie) < f.SecondsPerUsefulToken
 	}
 	// How measurement and prediction differ for f is likely how they do for c.
-	hope := c.SecondsPerUsefulToken * r.missed(f) * (1 - oneSided95*math.Hypot(math.Hypot(f.spread, betweenProcesses), r.model.TimeError()))
-	return c.SecondsPerUsefulToken < r.outcome.Feasible[0].SecondsPerUsefulToken*worthwhile && hope < f.SecondsPerUsefulToken
+	gain := 1 - c.SecondsPerUsefulToken*r.missed(f)/f.SecondsPerUsefulToken
+	return expected(gain, math.Hypot(math.Hypot(f.spread, betweenProcesses), r.model.TimeError())) > worthAProcess
 }
 
 // needForWinner is the time to keep for the stability burst and the rehearsal.

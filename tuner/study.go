@@ -129,26 +129,27 @@ type run struct {
 	axes   axes
 	plans  map[[2]int]*epoch // by batch and cap
 
-	known     predict.Known
-	samples   []predict.Sample
-	model     *predict.Model
-	deaths    map[predict.Condition][]trainer.Shape // steps at which a process died
-	failed    map[Point]string                      // why what was run is out, although it was predicted to fit
-	heldBack  []heldBack                            // calibrations that could have changed nothing
-	lastDeath trainer.Burst                         // the last calibration burst whose process died
-	losses    map[predict.Condition][]lossAt        // of calibration's steps, in order
-	host      int64                                 // bytes of the process outside MLX
-	cache     int64                                 // most that MLX kept of freed buffers
-	load      float64                               // seconds from start to first step
-	first     float64                               // seconds of the last burst's first step
-	update    float64                               // seconds that a step which ends an update takes longer than one that accumulates; 0 before that was seen
-	noise     []float64                             // relative differences of the steps of one shape in one burst
-	untimed   bool                                  // some burst ended well and gave no times
-	pace      float64                               // what the last burst's steps took, over the least that they take
-	measured  []*finalist                           // those that were confirmed, of the space that is searched
-	lacks     []string                              // why the result is not confirmed, beside gates
-	device    string                                // cpu, metal or cuda
-	outcome   search.Outcome
+	known      predict.Known
+	samples    []predict.Sample
+	model      *predict.Model
+	deaths     map[predict.Condition][]trainer.Shape // steps at which a process died
+	failed     map[Point]string                      // why what was run is out, although it was predicted to fit
+	calibrated int                                   // bits that calibration runs with
+	heldBack   []heldBack                            // calibrations that could have changed nothing
+	lastDeath  trainer.Burst                         // the last calibration burst whose process died
+	losses     map[predict.Condition][]lossAt        // of calibration's steps, in order
+	host       int64                                 // bytes of the process outside MLX
+	cache      int64                                 // most that MLX kept of freed buffers
+	load       float64                               // seconds from start to first step
+	first      float64                               // seconds of the last burst's first step
+	update     float64                               // seconds that a step which ends an update takes longer than one that accumulates; 0 before that was seen
+	noise      []float64                             // relative differences of the steps of one shape in one burst
+	untimed    bool                                  // some burst ended well and gave no times
+	pace       float64                               // what the last burst's steps took, over the least that they take
+	measured   []*finalist                           // those that were confirmed, of the space that is searched
+	lacks      []string                              // why the result is not confirmed, beside gates
+	device     string                                // cpu, metal or cuda
+	outcome    search.Outcome
 }
 
 func (s Study) prepare() (*run, error) {

@@ -12,6 +12,8 @@ import (
 	"github.com/mlxdyno/mlxdyno/trainer/data"
 )
 
+const oneSided95 = 1.645
+
 // TryAll is the wish to try every other way to compute a step.
 const TryAll = "all"
 

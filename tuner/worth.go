@@ -19,9 +19,16 @@ import (
 // that size.
 const unsure = 0.10
 
-// worthATry is what must be expected of a candidate that may not fit: about as much as
-// of one that is as fast as the best, give or take what predictions miss.
-const worthATry = 0.02
+// worthAProcess is the share of the time that a candidate must be expected to save: half
+// of what counts as a tie.
+const worthAProcess = search.Tie / 2
+
+// expected is what a try is expected to save when it is kept only if it does: the mean of
+// what is above zero of a normal distribution.
+func expected(mean, deviation float64) float64 {
+	z := mean / deviation
+	return mean*math.Erfc(-z/math.Sqrt2)/2 + deviation*math.Exp(-z*z/2)/math.Sqrt(2*math.Pi)
+}
 
 // maxDoubts is how many candidates that may not fit are tried before one did.
 const maxDoubts = 3
@@ -123,7 +130,7 @@ func (r *run) doubtful(done []*finalist, tried map[Point]bool) (search.Candidate
 			value = min(value, 1-c.SecondsPerUsefulToken*r.missed(f)/f.SecondsPerUsefulToken)
 		}
 		value *= r.fitting(c)
-		if value > most && (len(done) == 0 || value > worthATry) {
+		if value > most && (len(done) == 0 || value > worthAProcess) {
 			best, most = c, value
 		}
 	}
@@ -143,6 +150,7 @@ func (r *run) fitting(c search.Candidate) float64 {
 // faster nor smaller, so nothing that it could show matters.
 func (r *run) worthCalibrating(p Point) (why string, worth bool) {
 	first := r.anchor(r.space.Checkpointing[0])
+	first.Bits = r.calibrated
 	if r.model == nil || r.Wishes.Prefer != Speed || !r.model.Measured(first.Condition()) {
 		return "", true
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/mlxdyno/mlxdyno/trainer"
+	"pgregory.net/rapid"
 )
 
 func TestProcessesThatCouldChangeNothing(t *testing.T) {
@@ -84,4 +85,20 @@ func TestUpdatesAreTakenOutOfAccumulatingSteps(t *testing.T) {
 			t.Errorf("step %d of %g s, want 0.1125", i+2, v)
 		}
 	}
+}
+
+// What a try is expected to save is what numerical integration makes of it.
+func TestExpectedSaving(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		mean, deviation := rapid.Float64Range(-0.5, 0.5).Draw(t, "mean"), rapid.Float64Range(0.01, 0.3).Draw(t, "deviation")
+		const parts = 4000
+		sum, width := 0.0, 16*deviation/parts
+		for i := range parts {
+			z := -8 + 16*(float64(i)+0.5)/parts
+			sum += max(mean+z*deviation, 0) * math.Exp(-z*z/2) / math.Sqrt(2*math.Pi) / deviation * width
+		}
+		if got := expected(mean, deviation); math.Abs(got-sum) > 1e-6 {
+			t.Errorf("%g ± %g: %g, by integration %g", mean, deviation, got, sum)
+		}
+	})
 }

@@ -134,7 +134,10 @@ const (
 	guess     = 0.10 // with as many coefficients as observations
 )
 
-// newFit fits the seconds of samples. Fewer than three shapes cannot tell three
+// LeastShapes are so many that they tell the three constants of times apart.
+const LeastShapes = 3
+
+// newFit fits the seconds of samples. Fewer than LeastShapes cannot tell the
 // constants apart: they tell how many times as long as by another fit it takes. Without
 // one all of it would go into the constant that does not grow with the batch; then all
 // of it grows.
@@ -157,7 +160,7 @@ func newFit(samples []Sample, like fit) (fit, bool) {
 		f.largest = max(f.largest, w.Positions)
 		shapes[w] = true
 	}
-	if n := len(shapes); n > 0 && n < 3 {
+	if n := len(shapes); n > 0 && n < LeastShapes {
 		f.points, f.relErr, f.scaled = len(y), guess, true
 		if like.x != nil {
 			var factors []float64
