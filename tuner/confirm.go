@@ -481,3 +481,15 @@ func (r *run) setCache(f *finalist) {
 		f.config.Plan.CacheLimit = trainer.LimitOf(keep)
 	}
 }
+
+// resetCache sets the winner's cache by the peak that was measured of it, where it was
+// confirmed with one by what was predicted: an H200's steps were a fifth slower without a
+// cache for which the measured peak left room. What was timed with much less or much more
+// of it is no promise.
+func (r *run) resetCache(f *finalist) {
+	before := f.config.Plan.CacheLimit.Bytes
+	r.setCache(f)
+	if now := f.config.Plan.CacheLimit.Bytes; now > 2*before || before > 2*now {
+		f.cache, f.covered = now, 0
+	}
+}

@@ -127,3 +127,28 @@ func TestStairsOfTwoShapes(t *testing.T) {
 		t.Errorf("%t %+v", ok, out)
 	}
 }
+
+// A winner that was confirmed without a cache, as its peak was not well known, gets one
+// by the peak that was measured; its speed is what the rehearsal shows with it.
+func TestCacheIsResetByWhatWasMeasured(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		before, after int64
+		peak          int64
+		counts        bool // what was timed before
+	}{
+		{"room that was not foreseen", 0, 512 << 20, 7 << 30, false},
+		{"as foreseen", 600 << 20, 512 << 20, 7 << 30, true},
+		{"less than foreseen", 1 << 30, 256 << 20, 7<<30 + 512<<20, false},
+	} {
+		r := &run{Study: Study{Limit: Limit{Bytes: 8 << 30}, Base: trainer.Settings{Config: trainer.DefaultConfig()}}, report: &Report{}, device: "cuda"}
+		f := &finalist{covered: 2}
+		f.config.Engine = trainer.EngineNative
+		f.config.Plan.CacheLimit = trainer.LimitOf(tt.before)
+		f.PeakBytes, f.peak = tt.peak, tt.peak
+		r.resetCache(f)
+		if got := f.config.Plan.CacheLimit.Bytes; got != tt.after || (f.covered > 0) != tt.counts {
+			t.Errorf("%s: a cache of %d, and %g s that count", tt.name, got, f.covered)
+		}
+	}
+}

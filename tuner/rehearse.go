@@ -82,13 +82,16 @@ func (r *run) rehearse(ctx context.Context, f *finalist) error {
 	r.report.Checks = append(r.report.Checks, check)
 
 	// Both are measurements of the same ratio: the one on synthetic shapes
-	// covers the epoch evenly, this one has real rows and their data time.
+	// covers the epoch evenly, this one has real rows and their data time. The first
+	// counts for nothing where its steps had another cache.
 	here := max(measured-f.trace*float64(distinct(burst)-1), pure/2) / predicted
 	f.data = waiting / pure
 	there := f.ratio * (1 + f.data)
 	weight := measured / (measured + f.covered)
 	ratio := weight*here + (1-weight)*there
-	f.spread = math.Max(f.spread, math.Abs(math.Log(here/there))/2)
+	if f.covered > 0 {
+		f.spread = math.Max(f.spread, math.Abs(math.Log(here/there))/2)
+	}
 	f.Candidate = atPace(f.Candidate, ratio/f.ratio)
 	f.ratio = ratio
 	return nil

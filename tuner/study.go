@@ -254,6 +254,9 @@ func (r *run) settle(ctx context.Context) (bool, error) {
 		if err := r.tryOthers(ctx, winner); err != nil {
 			return false, err
 		}
+		if winner.lacks == "" {
+			r.resetCache(winner)
+		}
 		stable, err := r.stability(ctx, winner)
 		if err != nil {
 			return false, err
