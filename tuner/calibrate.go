@@ -183,7 +183,8 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 	return nil
 }
 
-// aheadOfWork reports whether memory is taken for work that waits.
+// aheadOfWork reports whether the device computes while its host puts the next kernels
+// together: memory is taken for work that waits, or steps wait for the host.
 func (r *run) aheadOfWork() bool { return r.device != "" && r.device != "cpu" }
 
 // shapeSteps is how many steps a shape is run for, at most.
@@ -294,6 +295,7 @@ func (r *run) files() predict.Known {
 		AdapterParameters: func(rank int) int64 { return perRank * int64(rank) },
 		Parameters:        r.Facts.Parameters,
 		PackedTimes:       r.packedTimes,
+		Ahead:             r.aheadOfWork,
 		Stages:            r.stages(),
 	}
 }
@@ -398,7 +400,7 @@ func (r *run) check(what string, p Point, s predict.Sample, m *predict.Model, he
 	c := Check{What: what, Candidate: p, Shape: &shape, HeldOut: heldOut,
 		PredictedPeakBytes: trainer.Some(int64(peak.Value)), MeasuredPeakBytes: trainer.Some(int64(s.PeakBytes)),
 		PeakError: trainer.Some(peak.Value/s.PeakBytes - 1)}
-	if t, ok := m.Seconds(p.Condition(), predict.WorkOf(s.Shape), float64(s.Shape.Positions())); ok && s.Seconds > 0 && t.Value > 0 {
+	if t, ok := m.Seconds(p.Condition(), float64(s.Shape.Positions()), predict.WorkOf(s.Shape)); ok && s.Seconds > 0 && t.Value > 0 {
 		positions := float64(s.Shape.Positions())
 		c.PredictedTokensPerSecond = trainer.Some(positions / t.Value)
 		c.MeasuredTokensPerSecond = trainer.Some(positions / s.Seconds)

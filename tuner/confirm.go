@@ -58,7 +58,7 @@ type finalist struct {
 
 // seconds is the confirmed time of a step of shape s.
 func (r *run) seconds(p Point, s trainer.Shape) float64 {
-	e, ok := r.model.Seconds(p.Condition(), predict.WorkOf(s), float64(s.Positions()))
+	e, ok := r.model.Seconds(p.Condition(), float64(s.Positions()), predict.WorkOf(s))
 	if !ok {
 		return 0
 	}
@@ -305,7 +305,7 @@ func (r *run) notePace(c predict.Condition, b trainer.Burst) {
 		if first && compiled(b) {
 			continue
 		}
-		if e, ok := r.model.Seconds(c, predict.WorkOf(shape), float64(shape.Positions())); ok {
+		if e, ok := r.model.Seconds(c, float64(shape.Positions()), predict.WorkOf(shape)); ok {
 			took += s.Seconds
 			told += e.Value
 		}

@@ -28,8 +28,7 @@ func (r *run) epoch(batch, limit int) *epoch {
 	e := &epoch{batches: data.PlanBatches(r.Lengths, r.batching(batch, limit))}
 	slices.SortStableFunc(e.batches, func(a, b data.Batch) int { return cmp.Compare(a.Shape.Even().Width, b.Shape.Even().Width) })
 	for _, b := range e.batches {
-		w := r.workOf(b, limit)
-		e.work, e.Work = append(e.work, w), e.Work.Plus(w, 1)
+		e.work = append(e.work, r.workOf(b, limit))
 		e.packed = e.packed || b.Shape.Packed > 0
 		e.Tokens += b.Tokens
 		e.Positions += b.Shape.Positions()
@@ -38,6 +37,7 @@ func (r *run) epoch(batch, limit int) *epoch {
 		}
 		e.Widest = b.Shape.Even()
 	}
+	e.Work = predict.Gather(e.work, r.aheadOfWork())
 	e.Batches = len(e.batches)
 	r.plans[key] = e
 	return e

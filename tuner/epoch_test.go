@@ -35,12 +35,12 @@ func TestEpochCountsWhatIsComputed(t *testing.T) {
 				w.Positions += n
 				w.Squares += n * n
 			}
-			want = want.Plus(w, 1)
+			want = want.Plus(w)
 			positions += b.Shape.Positions()
 			widest = max(widest, b.Shape.Positions())
 		}
-		if e.Work != want || e.Positions != positions || float64(positions) != want.Positions {
-			t.Fatalf("work %+v of %d positions, want %+v of %d", e.Work, e.Positions, want, positions)
+		if got := predict.Sum(e.Work); got != want || e.Positions != positions || float64(positions) != want.Positions {
+			t.Fatalf("work %+v of %d positions, want %+v of %d", got, e.Positions, want, positions)
 		}
 		if got := e.Widest; got.Packed != 0 || got.Positions() < widest || got.Positions() >= widest+int64(batch) || got.Width > limit {
 			t.Fatalf("widest %+v, where the most positions are %d", got, widest)

@@ -50,13 +50,13 @@ func (r *run) expect(d *decision, f *finalist, s steadiness, step float64) train
 	work := step*float64(steps) + traced
 	tokens := float64(f.plan.Tokens) / float64(f.plan.Batches) * float64(steps)
 	if f.inOrder {
-		e, _ := r.model.Seconds(f.Condition(), ahead.work, float64(f.Batch*(ahead.widest-1)))
+		e, _ := r.model.Seconds(f.Condition(), float64(f.Batch*(ahead.widest-1)), ahead.work...)
 		work, tokens = e.Value*f.ratio+traced, float64(ahead.tokens)
 	}
 	e.TokensPerSecond = trainer.Some(tokens / work)
 	e.StepSeconds = trainer.Some(work / float64(steps))
-	sampling := f.plan.samplingError(steps, func(x predict.Work) float64 {
-		t, _ := r.model.Seconds(f.Condition(), x, float64(f.plan.Widest.Positions()))
+	sampling := f.plan.samplingError(steps, func(steps ...predict.Work) float64 {
+		t, _ := r.model.Seconds(f.Condition(), float64(f.plan.Widest.Positions()), steps...)
 		return t.Value
 	})
 	if f.inOrder {
@@ -132,12 +132,12 @@ func (e *epoch) shapesSeen(steps int) float64 {
 
 // samplingError is the relative standard error of tokens a second over so many
 // batches of the epoch, drawn without replacement.
-func (e *epoch) samplingError(steps int, seconds func(predict.Work) float64) float64 {
+func (e *epoch) samplingError(steps int, seconds func(...predict.Work) float64) float64 {
 	n := float64(e.Batches)
 	if float64(steps) >= n {
 		return 0 // the rest of a further epoch is ignored
 	}
-	mean := seconds(e.Work) / n
+	mean := seconds(e.Work...) / n
 	rate := float64(e.Tokens) / n
 	var sum float64
 	for i, b := range e.batches {

@@ -132,7 +132,7 @@ func (r *run) holdOut(ctx context.Context, p Point, shapes []trainer.Shape) ([]H
 			Arithmetic: budget.Estimate(r.Facts, job.Config, s.Shape).Peak.Best()}
 		var known, timed bool
 		h.Peak, known = r.model.Peak(s.Condition, s.Shape)
-		h.Seconds, timed = r.model.Seconds(s.Condition, predict.WorkOf(s.Shape), float64(s.Shape.Positions()))
+		h.Seconds, timed = r.model.Seconds(s.Condition, float64(s.Shape.Positions()), predict.WorkOf(s.Shape))
 		if !known || !timed || h.PeakBytes == 0 {
 			return nil, fmt.Errorf("hold out %s: nothing is said of %d × %d", describe(p), s.Shape.Batch, s.Shape.Width)
 		}

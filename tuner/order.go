@@ -31,7 +31,7 @@ func (r *run) drawn(f *finalist, steps int) []data.Batch {
 
 // foreseen is what the known batches of a training take.
 type foreseen struct {
-	work   predict.Work
+	work   []predict.Work
 	tokens int64
 	widest int
 }
@@ -39,7 +39,7 @@ type foreseen struct {
 func (r *run) foresee(f *finalist, steps int) foreseen {
 	var out foreseen
 	for _, b := range r.drawn(f, steps) {
-		out.work = out.work.Plus(r.workOf(b, f.config.Data.MaxSeqLength), 1)
+		out.work = append(out.work, r.workOf(b, f.config.Data.MaxSeqLength))
 		out.tokens += b.Tokens
 		out.widest = max(out.widest, b.Shape.Even().Width)
 	}

@@ -115,7 +115,7 @@ func (r *run) evaluation(f *finalist) (trainer.Job, int) {
 func (r *run) evalSeconds(f *finalist, batch, batches int) float64 {
 	plan := r.epoch(batch, f.MaxSeqLength)
 	step := 0.0
-	if e, ok := r.model.Seconds(predict.Condition{Bits: f.Bits, Rank: f.Rank}, plan.Work, float64(plan.Widest.Positions())); ok {
+	if e, ok := r.model.Seconds(predict.Condition{Bits: f.Bits, Rank: f.Rank}, float64(plan.Widest.Positions()), plan.Work...); ok {
 		step = f.ratio * e.Value / float64(max(plan.Batches, 1))
 	}
 	return r.load + forwardsMargin*step*(2+forwardShare*float64(batches))

@@ -58,7 +58,7 @@ func (r *run) rehearse(ctx context.Context, f *finalist) error {
 		if i == 0 { // as in every figure of a training
 			continue
 		}
-		e, ok := r.model.Seconds(f.Condition(), predict.WorkOf(s.Shape), float64(s.Shape.Positions()))
+		e, ok := r.model.Seconds(f.Condition(), float64(s.Shape.Positions()), predict.WorkOf(s.Shape))
 		if !ok {
 			continue
 		}

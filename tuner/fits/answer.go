@@ -166,7 +166,7 @@ func (o *oracle) place(c predict.Condition, batch, length int) Place {
 	s := shape(batch, length)
 	peak := o.peak(c, s)
 	p := Place{Batch: batch, Length: length, PeakBytes: int64(peak.Bytes), BoundBytes: int64(peak.Bound)}
-	if t := o.time(c, predict.WorkOf(s), float64(s.Positions())); t.Seconds > 0 {
+	if t := o.time(c, float64(s.Positions()), predict.WorkOf(s)); t.Seconds > 0 {
 		p.SecondsA1000Tokens = trainer.Some(1000 * t.Seconds / float64(s.Positions()))
 		p.SecondsError = trainer.Some(t.Error / t.Seconds)
 	}
@@ -199,20 +199,21 @@ func (o *oracle) trainings() []Training {
 		if len(batches) == 0 {
 			continue
 		}
-		var work predict.Work
+		var each []predict.Work
 		var widest trainer.Shape
 		for _, b := range batches {
-			work = work.Plus(o.workOf(b, limit), 1)
+			each = append(each, o.workOf(b, limit))
 			if s := b.Shape.Even(); s.Positions() > widest.Positions() {
 				widest = s
 			}
 		}
+		work := predict.Gather(each, q.aheadOfWork())
 		steps := (wanted + batch - 1) / batch
 		for _, c := range q.conditions() {
 			peak := o.peak(c, widest)
 			t := Training{Bits: c.Bits, Rank: c.Rank, Checkpointing: c.Checkpointing, Batch: batch, Steps: steps, Widest: widest,
 				Fits: peak.Bound <= float64(q.room()), PeakBytes: int64(peak.Bytes), BoundBytes: int64(peak.Bound)}
-			if took := o.time(c, work, float64(widest.Positions())); took.Seconds > 0 {
+			if took := o.time(c, float64(widest.Positions()), work...); took.Seconds > 0 {
 				t.EpochSeconds = trainer.Some(took.Seconds)
 				t.TrainingSeconds = trainer.Some(took.Seconds / float64(len(batches)) * float64(steps))
 				t.SecondsError = trainer.Some(took.Error / took.Seconds)

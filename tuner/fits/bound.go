@@ -53,6 +53,10 @@ func (q Question) conditions() []predict.Condition {
 	return out
 }
 
+// aheadOfWork reports whether the device computes while its host puts the next kernels
+// together.
+func (q Question) aheadOfWork() bool { return q.Device != "" && q.Device != "cpu" }
+
 // known is what the model's files say.
 func (q Question) known() predict.Known {
 	layers := q.Config.Quality.Layers
@@ -67,6 +71,7 @@ func (q Question) known() predict.Known {
 		weights[b] = at.Line(budget.Weights).Best().Or(0)
 	}
 	return predict.Known{
+		Ahead:             q.aheadOfWork,
 		WeightBytes:       func(bits int) int64 { return weights[bits] },
 		AdapterParameters: func(rank int) int64 { return perRank * int64(rank) },
 		Parameters:        q.Facts.Parameters,
@@ -162,9 +167,9 @@ func shape(batch, length int) trainer.Shape { return trainer.Shape{Batch: batch,
 // Time is how long work takes; unknown when Seconds is 0.
 type Time struct{ Seconds, Error float64 }
 
-func (o *oracle) time(c predict.Condition, w predict.Work, largest float64) Time {
+func (o *oracle) time(c predict.Condition, largest float64, steps ...predict.Work) Time {
 	if o.measured(c) {
-		if e, ok := o.model.Seconds(c, w, largest); ok {
+		if e, ok := o.model.Seconds(c, largest, steps...); ok {
 			if e.Error > vagueTime*e.Value {
 				o.vague = true
 				return Time{}
@@ -176,6 +181,7 @@ func (o *oracle) time(c predict.Condition, w predict.Work, largest float64) Time
 	if r == nil || r.Operations <= 0 {
 		return Time{}
 	}
+	w := predict.Sum(steps)
 	seconds := o.operations(c, w) / r.Operations
 	if r.Bandwidth > 0 { // every step reads the weights forward and backward
 		seconds = math.Max(seconds, w.Steps*2*float64(o.known.WeightBytes(c.Bits))/r.Bandwidth)

@@ -252,7 +252,7 @@ func TestPublishedSpeeds(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := shape(tc.batch, tc.length)
-		took := newOracle(q).time(predict.Condition{Bits: tc.bits, Rank: 8}, predict.WorkOf(s), float64(s.Positions()))
+		took := newOracle(q).time(predict.Condition{Bits: tc.bits, Rank: 8}, float64(s.Positions()), predict.WorkOf(s))
 		slow, fast := float64(s.Positions())/(took.Seconds+took.Error), float64(s.Positions())/(took.Seconds-took.Error)
 		t.Logf("%s: %.0f to %.0f tokens a second, published %.0f to %.0f", tc.machine, slow, fast, tc.least, tc.most)
 		if fast < tc.least || slow > tc.most {

@@ -39,6 +39,7 @@ func (m *Model) Constants() []Constant {
 		at := fmt.Sprintf("[bits %s, rank %d, checkpointing %s]", bitsName(c.Bits), c.Rank, onOff(c.Checkpointing))
 		seconds := m.times[c]
 		out = append(out,
+			Constant{"host " + at, seconds.host, "s", "a step at least, which waits for its host; 0 where none does", true},
 			Constant{"t0 " + at, seconds.x[0], "s", "a step of no positions", true},
 			Constant{"β " + at, seconds.x[1], "s/position", "linear layers and loss", true},
 			Constant{"γ " + at, seconds.x[2], "s/position²", "attention", true},
@@ -49,8 +50,8 @@ func (m *Model) Constants() []Constant {
 	on.Checkpointing = true
 	if a, b := m.times[plain(m.anchor)], m.times[on]; a.x != nil && b.x != nil {
 		w := Work{Steps: 1, Positions: a.largest}
-		if base := w.dot(a.x); base > 0 {
-			out = append(out, Constant{"m", w.dot(b.x) / base, "1", fmt.Sprintf("seconds with checkpointing over seconds without, at %.0f positions", a.largest), true})
+		if base := a.of([]Work{w}); base > 0 {
+			out = append(out, Constant{"m", b.of([]Work{w}) / base, "1", fmt.Sprintf("seconds with checkpointing over seconds without, at %.0f positions", a.largest), true})
 		}
 	}
 	return out

@@ -23,6 +23,13 @@
 //
 // with constants of their own for each condition that was measured, not negative,
 // and fitted to relative errors, so that small shapes count as much as large ones.
+// A device that computes while its host puts the next kernels together takes as long as
+// the slower of both:
+//
+//	seconds = max(host, t0 + b·s·β + b·s²·γ)
+//
+// On an H200 every step of a 1B model with less than some 2,000 positions takes as long
+// as its host.
 // A condition that was not measured is reached from one that was, by steps in which
 // one thing changes at a time: measured where the other bits or the other rank were
 // measured without checkpointing, else by the ratio of floating-point operations,
@@ -37,6 +44,7 @@
 package predict
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -76,11 +84,16 @@ type Known struct {
 	// stored ones, where neither was measured beside the other; nil is as long.
 	PackedTimes func() float64
 
+	// Ahead reports whether the device computes while its host puts the next kernels
+	// together; nil is that it does not.
+	Ahead func() bool
+
 	// Stages are what a step's memory consists of, by formula.
 	Stages func(Condition) budget.Stages
 }
 
-// Work adds up shapes: what the functions are linear in.
+// Work is one step or several, and what they add up to: what the functions are linear
+// in. Where a step may wait for its host, they must be alike.
 type Work struct {
 	Steps     float64 // batches
 	Positions float64 // Σ b·s
@@ -99,9 +112,36 @@ func WorkOf(s trainer.Shape) Work {
 	return Work{Steps: 1, Positions: positions, Squares: positions * length}
 }
 
-// Plus returns w with n times v added.
-func (w Work) Plus(v Work, n float64) Work {
-	return Work{w.Steps + n*v.Steps, w.Positions + n*v.Positions, w.Squares + n*v.Squares}
+// Plus returns w with v added.
+func (w Work) Plus(v Work) Work {
+	return Work{w.Steps + v.Steps, w.Positions + v.Positions, w.Squares + v.Squares}
+}
+
+// Sum adds up steps.
+func Sum(steps []Work) (sum Work) {
+	for _, w := range steps {
+		sum = sum.Plus(w)
+	}
+	return sum
+}
+
+// Gather adds up single steps, as far as it makes no difference to their time: all of
+// them, or on a device that may wait for its host those that are alike.
+func Gather(steps []Work, ahead bool) []Work {
+	if !ahead {
+		return []Work{Sum(steps)}
+	}
+	var out []Work
+	place := map[Work]int{}
+	for _, w := range steps {
+		i, ok := place[w]
+		if !ok {
+			i = len(out)
+			place[w], out = i, append(out, Work{})
+		}
+		out[i] = out[i].Plus(w)
+	}
+	return out
 }
 
 func (w Work) row() []float64 { return []float64{w.Steps, w.Positions, w.Squares} }
@@ -121,6 +161,7 @@ type Estimate struct {
 // fit is one fitted function.
 type fit struct {
 	x       []float64
+	host    float64 // seconds that a step takes at least
 	relErr  float64 // standard deviation of relative residuals
 	freedom int     // observations beyond coefficients
 	largest float64 // positions of the largest shape that took part
@@ -141,11 +182,14 @@ const LeastShapes = 3
 // constants apart: they tell how many times as long as by another fit it takes. Without
 // one all of it would go into the constant that does not grow with the batch; then all
 // of it grows.
-func newFit(samples []Sample, like fit) (fit, bool) {
+func newFit(samples []Sample, like fit, ahead bool) (fit, bool) {
 	var a [][]float64
 	var y []float64
 	var f fit
 	shapes := map[Work]bool{}
+	samples = slices.SortedStableFunc(slices.Values(samples), func(a, b Sample) int {
+		return cmp.Compare(WorkOf(a.Shape).Positions, WorkOf(b.Shape).Positions)
+	})
 	for _, s := range samples {
 		v := s.Seconds
 		if !(v > 0) {
@@ -165,10 +209,10 @@ func newFit(samples []Sample, like fit) (fit, bool) {
 		if like.x != nil {
 			var factors []float64
 			for _, row := range a {
-				factors = append(factors, 1/(row[0]*like.x[0]+row[1]*like.x[1]+row[2]*like.x[2]))
+				factors = append(factors, 1/max(row[0]*like.host, dot(row, like.x)))
 			}
 			times := Median(factors)
-			f.x = []float64{times * like.x[0], times * like.x[1], times * like.x[2]}
+			f.x, f.host = []float64{times * like.x[0], times * like.x[1], times * like.x[2]}, times*like.host
 			return f, true
 		}
 		slope := 0.0
@@ -178,9 +222,22 @@ func newFit(samples []Sample, like fit) (fit, bool) {
 		f.x = []float64{0, slope, 0}
 		return f, true
 	}
-	x, ok := nnls(a, y)
-	if !ok {
+	if !f.solve(a, y, 0) {
 		return fit{}, false
+	}
+	for waiting := 1; ahead && waiting <= len(y)-LeastShapes; waiting++ {
+		if g := f; g.solve(a, y, waiting) && g.freedom > 0 && (f.freedom <= 0 || g.relErr < f.relErr) {
+			f = g
+		}
+	}
+	return f, true
+}
+
+// solve fits relative rows, smallest first, so many of which wait for their host.
+func (f *fit) solve(a [][]float64, y []float64, waiting int) bool {
+	x, ok := nnls(a[waiting:], y[waiting:])
+	if !ok {
+		return false
 	}
 	used := 0
 	for _, v := range x {
@@ -188,17 +245,45 @@ func newFit(samples []Sample, like fit) (fit, bool) {
 			used++
 		}
 	}
+	f.host = 0
+	if waiting > 0 {
+		var sum, squares float64
+		for _, row := range a[:waiting] { // row[0] is one over the seconds
+			sum += row[0]
+			squares += row[0] * row[0]
+		}
+		f.host = sum / squares
+		used++
+	}
 	f.x, f.points, f.freedom = x, len(y), len(y)-used
 	f.relErr = guess
 	if f.freedom > 0 {
-		f.relErr = max(timeFloor, math.Sqrt(residual(a, y, x)/float64(f.freedom)))
+		off := 0.0
+		for i, row := range a {
+			d := max(row[0]*f.host, dot(row, x)) - y[i]
+			off += d * d
+		}
+		f.relErr = max(timeFloor, math.Sqrt(off/float64(f.freedom)))
 	}
-	return f, true
+	return true
+}
+
+func dot(row, x []float64) float64 { return row[0]*x[0] + row[1]*x[1] + row[2]*x[2] }
+
+// of is how long steps take.
+func (f fit) of(steps []Work) (seconds float64) {
+	if f.host == 0 {
+		return Sum(steps).dot(f.x)
+	}
+	for _, w := range steps {
+		seconds += max(w.Steps*f.host, w.dot(f.x))
+	}
+	return seconds
 }
 
 // at evaluates the fit; peak positions decide how far it is stretched.
-func (f fit) at(w Work, positions float64) Estimate {
-	v := w.dot(f.x)
+func (f fit) at(steps []Work, positions float64) Estimate {
+	v := f.of(steps)
 	rel := f.relErr
 	e := Estimate{Value: v}
 	if stretch := positions / f.largest; stretch > 1.001 {
@@ -252,7 +337,7 @@ func Fit(samples []Sample, known Known) (*Model, bool) {
 		if like.x == nil {
 			like = m.times[m.anchor]
 		}
-		seconds, ok := newFit(by[c], like)
+		seconds, ok := newFit(by[c], like, known.Ahead != nil && known.Ahead())
 		widest := 0.0
 		for _, s := range by[c] {
 			if s.PeakBytes > 0 {
@@ -345,19 +430,20 @@ func (m *Model) over(c Condition, s trainer.Shape, upTo bool) Estimate {
 	return f.at(all, at, student99(f.freedom), upTo)
 }
 
-// Seconds predicts the time of work whose largest step has so many positions.
-func (m *Model) Seconds(c Condition, w Work, largest float64) (Estimate, bool) {
+// Seconds predicts the time of steps the largest of which has so many positions. Each
+// Work is of steps that are alike.
+func (m *Model) Seconds(c Condition, largest float64, steps ...Work) (Estimate, bool) {
 	from, ok := m.start(c)
 	if !ok {
 		return Estimate{}, false
 	}
-	e := m.times[from].at(w, largest)
+	e := m.times[from].at(steps, largest)
 	if from != c {
 		for _, next := range path(from, c) {
 			a, b := plain(from), plain(next)
 			ratio := m.operations(next) / m.operations(from) * m.packing(from, next)
-			if fa, fb := m.times[a], m.timesLike(b); fa.x != nil && fb.x != nil && w.dot(fa.x) > 0 {
-				ratio = w.dot(fb.x) / w.dot(fa.x)
+			if fa, fb := m.times[a], m.timesLike(b); fa.x != nil && fb.x != nil && fa.of(steps) > 0 {
+				ratio = fb.of(steps) / fa.of(steps)
 			}
 			e.Value *= ratio
 			e.Error *= ratio

@@ -197,17 +197,17 @@ func TestFitFindsTheFactors(t *testing.T) {
 func TestTimesAreFitted(t *testing.T) {
 	m, _ := Fit(append(usual.measure(files, off, 0), usual.measure(files, on, 0)...), files)
 	w := WorkOf(trainer.Shape{Batch: 8, Width: 513})
-	seconds, _ := m.Seconds(on, w, w.Positions)
+	seconds, _ := m.Seconds(on, w.Positions, w)
 	near(t, "seconds", seconds.Value, 0.01+1e-4*w.Positions+2e-8*w.Squares, 1e-6)
 
 	// Work is additive: an epoch costs what its steps cost.
-	a, _ := m.Seconds(on, WorkOf(shapes[0]), 0)
-	b, _ := m.Seconds(on, WorkOf(shapes[3]), 0)
-	both, _ := m.Seconds(on, WorkOf(shapes[0]).Plus(WorkOf(shapes[3]), 2), 0)
+	a, _ := m.Seconds(on, 0, WorkOf(shapes[0]))
+	b, _ := m.Seconds(on, 0, WorkOf(shapes[3]))
+	both, _ := m.Seconds(on, 0, WorkOf(shapes[0]), WorkOf(shapes[3]).Plus(WorkOf(shapes[3])))
 	near(t, "epoch", both.Value, a.Value+2*b.Value, 1e-9)
 
-	base, _ := m.Seconds(on, w, w.Positions)
-	higher, _ := m.Seconds(Condition{0, 32, true}, w, w.Positions)
+	base, _ := m.Seconds(on, w.Positions, w)
+	higher, _ := m.Seconds(Condition{0, 32, true}, w.Positions, w)
 	if !higher.Extrapolated || higher.Value <= base.Value {
 		t.Errorf("rank 32 %+v, rank 8 %+v", higher, base)
 	}
@@ -263,9 +263,9 @@ func TestWidthsThatWereNotMeasured(t *testing.T) {
 	}
 	m, _ := Fit(samples, files)
 	w := WorkOf(trainer.Shape{Batch: 4, Width: 257})
-	plain, _ := m.Seconds(off, w, w.Positions)
+	plain, _ := m.Seconds(off, w.Positions, w)
 	for bits, want := range map[int]float64{2: 2, 3: 2, 4: 2, 5: 2, 6: 1.5, 8: 1.5} {
-		e, ok := m.Seconds(Condition{bits, 8, false}, w, w.Positions)
+		e, ok := m.Seconds(Condition{bits, 8, false}, w.Positions, w)
 		near(t, fmt.Sprintf("%d bits", bits), e.Value, want*plain.Value, 1e-6)
 		if measured := bits == 4 || bits == 8; !ok || e.Extrapolated == measured {
 			t.Errorf("%d bits: %+v", bits, e)
@@ -350,6 +350,56 @@ func TestFactorsAreAMinimum(t *testing.T) {
 			if x[p] < 0 || x[p] > 0 && math.Abs(g) > 1e-6 || x[p] == 0 && g > 1e-6 {
 				t.Fatalf("factor %d is %g with gradient %g", p, x[p], g)
 			}
+		}
+	})
+}
+
+// Where the device works ahead of its host, small steps take as long as the host and
+// large ones as long as the device, an epoch of both as long as its steps; where nothing
+// waits for a host, none is made up.
+func TestStepsThatWaitForTheirHost(t *testing.T) {
+	ahead := files
+	ahead.Ahead = func() bool { return true }
+	rapid.Check(t, func(t *rapid.T) {
+		host := rapid.Float64Range(0, 0.2).Draw(t, "host")
+		device := truth{t0: rapid.Float64Range(0, 0.05).Draw(t, "t0"), beta: rapid.Float64Range(1e-5, 1e-4).Draw(t, "β"), gamma: rapid.Float64Range(0, 2e-8).Draw(t, "γ")}
+		takes := func(s trainer.Shape) float64 {
+			w := WorkOf(s)
+			return max(host, device.t0+device.beta*w.Positions+device.gamma*w.Squares)
+		}
+		samples := usual.measure(files, off, 0)
+		waiting := 0
+		for i := range samples {
+			samples[i].Seconds = takes(samples[i].Shape)
+			if samples[i].Seconds == host {
+				waiting++
+			}
+		}
+		if waiting > len(samples)-LeastShapes {
+			t.Skip("too few steps tell of the device")
+		}
+		m, ok := Fit(samples, ahead)
+		if !ok {
+			t.Fatal("no fit")
+		}
+		sum := 0.0
+		var steps []Work
+		for _, s := range samples {
+			w := WorkOf(s.Shape)
+			e, _ := m.Seconds(off, w.Positions, w)
+			if math.Abs(e.Value/s.Seconds-1) > 2*timeFloor {
+				t.Errorf("%d × %d: %g s, by the fit %g", s.Shape.Batch, s.Shape.Width, s.Seconds, e.Value)
+			}
+			sum += 2 * e.Value
+			steps = append(steps, w, w)
+		}
+		whole, _ := m.Seconds(off, steps[len(steps)-1].Positions, Gather(steps, true)...)
+		if math.Abs(whole.Value/sum-1) > 1e-9 {
+			t.Errorf("an epoch of %g s, its steps %g", whole.Value, sum)
+		}
+		m, _ = Fit(samples, files)
+		if m.times[off].host != 0 {
+			t.Errorf("a host of %g s where no device works ahead of it", m.times[off].host)
 		}
 	})
 }

@@ -69,7 +69,7 @@ type Space struct {
 
 // Plan is an epoch of the data at one batch size and one length cap.
 type Plan struct {
-	Work      predict.Work
+	Work      []predict.Work // each of steps that are alike, or of all where none waits for its host
 	Widest    trainer.Shape
 	Batches   int
 	Tokens    int64 // real ones
@@ -148,7 +148,7 @@ func (p Problem) predict(point Point, plan Plan) (Candidate, string) {
 	}
 	condition := point.Condition()
 	peak, ok := p.Model.Peak(condition, plan.Widest)
-	seconds, known := p.Model.Seconds(condition, plan.Work, float64(plan.Widest.Positions()))
+	seconds, known := p.Model.Seconds(condition, float64(plan.Widest.Positions()), plan.Work...)
 	if !ok || !known || !(seconds.Value > 0) {
 		return Candidate{}, WhyNoMeasure
 	}

@@ -113,7 +113,7 @@ func large(tb testing.TB) Problem {
 	}
 	return Problem{Space: space, Model: m, Limit: 3e9, Plan: func(batch, limit int) Plan {
 		s := trainer.Shape{Batch: batch, Width: limit}
-		return Plan{Work: predict.WorkOf(s), Widest: s, Batches: 1, Tokens: s.Positions(), Useful: s.Positions(), Positions: s.Positions()}
+		return Plan{Work: []predict.Work{predict.WorkOf(s)}, Widest: s, Batches: 1, Tokens: s.Positions(), Useful: s.Positions(), Positions: s.Positions()}
 	}}
 }
 
