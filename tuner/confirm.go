@@ -85,11 +85,15 @@ func (r *run) confirm(ctx context.Context) (*finalist, error) {
 	}
 	for len(tried) < 2*maxFinalists {
 		c, ok := r.nextFinalist(r.measured, tried)
-		if len(r.measured) >= maxFinalists && (!ok || !r.clearlyFaster(c)) { // what was measured last may have shown that it fits
-			break
+		enough, worth := len(r.measured) >= maxFinalists, worthAProcess
+		if enough { // what was measured last may have shown that another fits
+			ok, worth = ok && r.clearlyFaster(c), search.Tie
 		}
-		if d, doubtful := r.doubtful(r.measured, tried); doubtful && (!ok || len(r.measured) > 0) { // more is to be expected of it than of one like those measured
+		if d, doubtful := r.doubtful(r.measured, tried, worth); doubtful && (!ok || len(r.measured) > 0) { // more is to be expected of it than of one like those measured
 			c, ok = d, true
+		}
+		if !ok && enough {
+			break
 		}
 		if !ok {
 			more, err := r.calibrateHeldBack(ctx)

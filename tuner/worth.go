@@ -21,7 +21,7 @@ const unsure = 0.10
 
 // worthAProcess is the share of the time that a candidate must be expected to save: half
 // of what counts as a tie.
-const worthAProcess = search.Tie / 2
+const worthAProcess float64 = search.Tie / 2
 
 // expected is what a try is expected to save when it is kept only if it does: the mean of
 // what is above zero of a normal distribution.
@@ -109,9 +109,9 @@ func (r *run) calibrateHeldBack(ctx context.Context) (bool, error) {
 
 // doubtful returns the candidate among those that might exceed the limit from which
 // most is to be expected: what it would save, times how likely it fits. That must be
-// worth a process. When nothing was measured yet, anything is, a few times: what is
+// worth so much of the time. When nothing was measured yet, anything is, a few times: what is
 // measured of one that dies tells how much the others take.
-func (r *run) doubtful(done []*finalist, tried map[Point]bool) (search.Candidate, bool) {
+func (r *run) doubtful(done []*finalist, tried map[Point]bool, worth float64) (search.Candidate, bool) {
 	if len(done) > 0 && (r.Wishes.Prefer == Memory || r.bursts.left() < r.needForWinner()) || len(done) == 0 && len(tried) >= maxDoubts {
 		return search.Candidate{}, false
 	}
@@ -130,7 +130,7 @@ func (r *run) doubtful(done []*finalist, tried map[Point]bool) (search.Candidate
 			value = min(value, 1-c.SecondsPerUsefulToken*r.missed(f)/f.SecondsPerUsefulToken)
 		}
 		value *= r.fitting(c)
-		if value > most && (len(done) == 0 || value > worthAProcess) {
+		if value > most && (len(done) == 0 || value > worth) {
 			best, most = c, value
 		}
 	}
