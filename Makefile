@@ -113,7 +113,7 @@ bench-real: setup ## the demo's text: useful tokens/s, and the validation loss t
 # There it needs the binary, Python, MLX's CUDA wheel and mlx-lm alone; the last two come with `setup --venv`.
 .PHONY: bench-gpu
 bench-gpu: setup ## the 8B shape with random weights on a GPU of 80 GB and more, within 8 minutes
-	$(BIN) bench --suite 8b --rounds 1 --warmup 3 --steps 6 --deadline 8m
+	$(BIN) bench --suite 8b --rounds 1 --warmup 10 --steps 6 --deadline 8m
 
 .PHONY: bench-predict
 bench-predict: setup ## predicted peaks and times of shapes and ranks that took no part in the fit, against bursts; goes on where it was cut off

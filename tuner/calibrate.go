@@ -100,14 +100,14 @@ func (r *run) calibrate(ctx context.Context) error {
 	return nil
 }
 
-// roomyBits are the first bits of the space with which so many shapes may be run that
-// its times have constants of their own: beside weights that all but fill the memory one
-// or two would be, from which hardly anything follows. Without such bits it is the last.
+// roomyBits are the first bits of the space with which more than one shape may be run:
+// one, beside weights that all but fill the memory, tells nothing of what grows with
+// it. Without such bits it is the last.
 func (r *run) roomyBits() int {
 	for _, bits := range r.space.Bits {
 		p := r.anchor(r.space.Checkpointing[0])
 		p.Bits = bits
-		if len(r.calibrationShapes(p)) >= predict.LeastShapes {
+		if len(r.calibrationShapes(p)) > 1 {
 			return bits
 		}
 	}
