@@ -44,6 +44,7 @@ func shortSpeed(r tuner.Report) string {
 	if r.Start.Measured {
 		how = "measured"
 	}
+	alike, differs := r.Start.SpeedupAlike.Get()
 	switch {
 	case !ok:
 		return text + "; of the defaults nothing is known: " + r.Start.Note
@@ -55,6 +56,9 @@ func shortSpeed(r tuner.Report) string {
 		return fmt.Sprintf("%s, as fast as the defaults to within what can be told (%s ×, %s)", text, number(v), how)
 	case r.Wishes.Prefer == tuner.Memory || r.Wishes.Prefer == tuner.Quality:
 		return fmt.Sprintf("%s, %s × the speed of the defaults (%s), as %s comes first (--prefer)", text, number(v), how, r.Wishes.Prefer)
+	}
+	if differs && alike > 1/(1+tuner.Tie) {
+		return fmt.Sprintf("%s, %s × as fast as the defaults would be at the same bits, rank and length; with their own they are faster (%s ×, %s)", text, number(alike), number(v), how)
 	}
 	return fmt.Sprintf("%s; the defaults are %s to be faster (%s ×): mlxdyno tune --compare tells", text, how, number(v))
 }

@@ -177,20 +177,15 @@ func (r *run) compare(f *finalist) {
 		Checkpointing: b.Plan.Checkpointing, MaxSeqLength: b.Data.MaxSeqLength}
 	start := &Comparison{Config: b}
 	r.report.Start = start
-	c, ok := r.problem().Predict(point)
-	if i := slices.IndexFunc(r.outcome.Feasible, func(c search.Candidate) bool { return c.Point == point }); i >= 0 {
-		c, ok = r.outcome.Feasible[i], true
-	}
+	c, ok := r.against(point, f)
 	if !ok {
 		start.Note = "nothing that was measured says what it takes"
 		return
 	}
-	if c.Point == f.Point && f.gain > 0 {
-		c = atPace(f.plain, f.ratio/f.least)
-	} else if c.Point == f.Point {
-		c = f.Candidate
-	} else {
-		c = r.corrected(c, f)
+	alike := point
+	alike.Bits, alike.Rank, alike.MaxSeqLength = f.Bits, f.Rank, f.MaxSeqLength
+	if same, ok := r.against(alike, f); ok && alike != point {
+		start.SpeedupAlike = trainer.Some(f.TokensPerSecond / same.TokensPerSecond)
 	}
 	if !c.Measured {
 		start.Note = "predicted, corrected by what the confirmation showed"
@@ -202,6 +197,21 @@ func (r *run) compare(f *finalist) {
 	if !c.Fits {
 		start.Note += "; it does not fit"
 	}
+}
+
+// against is what is known of a point, to be held against the winner.
+func (r *run) against(p Point, f *finalist) (Candidate, bool) {
+	c, ok := r.problem().Predict(p)
+	if i := slices.IndexFunc(r.outcome.Feasible, func(c search.Candidate) bool { return c.Point == p }); i >= 0 {
+		c, ok = r.outcome.Feasible[i], true
+	}
+	switch {
+	case c.Point == f.Point && f.gain > 0:
+		return atPace(f.plain, f.ratio/f.least), ok
+	case c.Point == f.Point:
+		return f.Candidate, ok
+	}
+	return r.corrected(c, f), ok
 }
 
 // corrected returns a candidate at the winner's pace: with what the machine

@@ -136,3 +136,31 @@ func TestMoreMemoryIsNeverSlowerByName(t *testing.T) {
 		})
 	}
 }
+
+// Against a start of other quality the winner is also held as if the start had the
+// winner's bits, rank and length; of a start that has them nothing more is said.
+func TestStartAtTheSameQuality(t *testing.T) {
+	m := laptop()
+	m.t0, m.noise = 0.1, 0 // larger batches pay
+	s := study(m, 64<<30)
+	s.Wishes.Ranks = []int{32}
+	r, err := s.Run(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	alike := s.Base.Config.WithRank(32)
+	alike.Data.MaxSeqLength = r.Config.Data.MaxSeqLength
+	was, _, _ := m.truth(alike, s.Prompts)
+	now, _, _ := m.truth(r.Config, s.Prompts)
+	if got := r.Start.SpeedupAlike.Or(0); math.Abs(got/(was/now)-1) > 0.05 || !(got > 1.05) {
+		t.Errorf("%g times as fast as the defaults at rank 32, true %g", got, was/now)
+	}
+	s.Base.Config = r.Config
+	s.Base.Config.Plan.Batch, s.Base.Config.Plan.Accumulation = 1, 4
+	if r, err = s.Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if !r.Start.Speedup.Known() || r.Start.SpeedupAlike.Known() {
+		t.Errorf("against a start at the same quality: %+v", r.Start)
+	}
+}

@@ -83,8 +83,9 @@ type Comparison struct {
 	TokensPerSecond trainer.Opt[float64] `json:"tokens_per_second,omitzero"`
 	Measured        bool                 `json:"measured"` // else predicted
 	Fits            bool                 `json:"fits"`
-	Speedup         trainer.Opt[float64] `json:"speedup,omitzero"`      // chosen tokens/s over its tokens/s
-	MemoryRatio     trainer.Opt[float64] `json:"memory_ratio,omitzero"` // chosen peak over its peak
+	Speedup         trainer.Opt[float64] `json:"speedup,omitzero"`       // chosen tokens/s over its tokens/s
+	SpeedupAlike    trainer.Opt[float64] `json:"speedup_alike,omitzero"` // the same, were its bits, rank and length the chosen ones; unknown where they are
+	MemoryRatio     trainer.Opt[float64] `json:"memory_ratio,omitzero"`  // chosen peak over its peak
 	Note            string               `json:"note,omitempty"`
 }
 
