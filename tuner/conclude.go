@@ -182,9 +182,9 @@ func (r *run) compare(f *finalist) {
 		start.Note = "nothing that was measured says what it takes"
 		return
 	}
-	alike := point
-	alike.Bits, alike.Rank, alike.MaxSeqLength = f.Bits, f.Rank, f.MaxSeqLength
-	if same, ok := r.against(alike, f); ok && alike != point {
+	like := point
+	like.Bits, like.Rank, like.MaxSeqLength = f.Bits, f.Rank, f.MaxSeqLength
+	if same, ok := r.against(like, f); ok && like != point {
 		start.SpeedupAlike = trainer.Some(f.TokensPerSecond / same.TokensPerSecond)
 	}
 	if !c.Measured {

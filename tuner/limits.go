@@ -145,82 +145,112 @@ func (s stairs) read(b *trainer.Burst) (out []LimitStair, ok bool) {
 // it is not.
 type lowering struct{ memory, needs, cache, keeps string }
 
+// flight is a list of stairs with what steps took where nothing was limited.
+type flight struct {
+	stairs      []LimitStair
+	first, last LimitStair
+}
+
+// longer is by how much longer than without a limit steps at the widest batch took.
+func (t flight) longer(s LimitStair) float64 {
+	return s.StepSeconds/min(t.first.StepSeconds, t.last.StepSeconds) - 1
+}
+
+// usually is the same, of those at the usual shape, too.
+func (t flight) usually(s LimitStair) float64 {
+	least := min(t.first.UsualSeconds.Or(0), t.last.UsualSeconds.Or(0))
+	if !(least > 0) {
+		return t.longer(s)
+	}
+	return max(t.longer(s), s.UsualSeconds.Or(0)/least-1)
+}
+
+// costless are the stairs down to the last that costs nothing.
+func (t flight) costless(longer func(LimitStair) float64) []LimitStair {
+	if n := slices.IndexFunc(t.stairs, func(s LimitStair) bool { return longer(s) > free }); n >= 0 {
+		return t.stairs[:n]
+	}
+	return t.stairs
+}
+
 // lower sets the limits of MLX as low as they cost nothing, where that saves memory.
 func (r *run) lower(f *finalist, s steadiness, all []LimitStair) {
 	r.report.Limits = all
-	first, last := all[0], all[len(all)-1]
-	loose := min(first.StepSeconds, last.StepSeconds)
-	memory := slices.DeleteFunc(slices.Clone(all), func(s LimitStair) bool { return !s.MemoryBytes.Known() })
-	cache := slices.DeleteFunc(slices.Clone(all), func(s LimitStair) bool { return !s.CacheBytes.Known() })
-	if apart := max(first.StepSeconds, last.StepSeconds)/loose - 1; apart > restless {
+	of := func(limit func(LimitStair) trainer.Opt[int64]) flight {
+		t := flight{first: all[0], last: all[len(all)-1]}
+		for _, s := range all {
+			if limit(s).Known() {
+				t.stairs = append(t.stairs, s)
+			}
+		}
+		return t
+	}
+	memory := of(func(s LimitStair) trainer.Opt[int64] { return s.MemoryBytes })
+	cache := of(func(s LimitStair) trainer.Opt[int64] { return s.CacheBytes })
+	if apart := max(memory.longer(memory.first), memory.longer(memory.last)); apart > restless {
 		f.lower.needs = fmt.Sprintf("how low it may be could not be told: steps under one limit differed by %.0f %%", 100*apart)
-		if len(cache) > 0 {
+		if len(cache.stairs) > 0 {
 			f.lower.keeps = "what keeping less would cost could not be told, as of memory-limit"
 		}
 		return
 	}
-	longer := func(s LimitStair) float64 { return s.StepSeconds/loose - 1 }
-	usually := func(s LimitStair) float64 {
-		a, b := first.UsualSeconds.Or(0), last.UsualSeconds.Or(0)
-		if least := min(a, b); least > 0 {
-			return max(longer(s), s.UsualSeconds.Or(0)/least-1)
-		}
-		return longer(s)
+	if len(memory.stairs) > 0 {
+		r.lowerMemory(f, s, memory)
 	}
-	costless := func(stairs []LimitStair, longer func(LimitStair) float64) []LimitStair {
-		n := slices.IndexFunc(stairs, func(s LimitStair) bool { return longer(s) > free })
-		if n < 0 {
-			return stairs
-		}
-		return stairs[:n]
+	if len(cache.stairs) > 0 {
+		f.lowerCache(cache)
 	}
-	if len(memory) > 0 {
-		from := max(first.PeakBytes, last.PeakBytes)
-		down := costless(memory, longer)
-		at, chosen := from, -1
-		for i, s := range slices.Backward(down) { // of those that do as well the highest
-			if s.PeakBytes <= int64(float64(at)*(1+alike)) {
-				at, chosen = min(at, s.PeakBytes), i
-			}
-		}
-		below := ""
-		if len(down) < len(memory) {
-			s := memory[len(down)]
-			below = fmt.Sprintf("; under %s they take %.0f %% longer", trainer.FormatBytes(s.MemoryBytes.Or(0)), 100*longer(s))
-		}
-		switch {
-		case s.leak.State == leak.Leaking:
-			f.lower.needs = "not lowered, as what leaks has to fit, too"
-		case chosen < 0 || float64(from-down[chosen].PeakBytes) < saving*float64(from):
-			f.lower.needs = "lower ones save no memory, or cost time" + below
-		default:
-			c := down[chosen]
-			f.config.Plan.MemoryLimit = trainer.LimitOf(c.MemoryBytes.Or(0))
-			f.lower.memory = fmt.Sprintf("measured: steps at the widest batch take as long under it (%+.1f %%) and %s instead of %s%s",
-				100*longer(c), trainer.FormatBytes(c.PeakBytes), trainer.FormatBytes(from), below)
-			f.settle(c.PeakBytes)
-			if p := r.peakAt(f.Point, f.plan.Widest); p > 0 {
-				f.peakBias = float64(f.peak) / p
-			}
+}
+
+// lowerMemory takes the highest of the memory limits that cost nothing and save as much
+// as the lowest of them.
+func (r *run) lowerMemory(f *finalist, s steadiness, t flight) {
+	from, down := max(t.first.PeakBytes, t.last.PeakBytes), t.costless(t.longer)
+	at, chosen := from, -1
+	for i, s := range slices.Backward(down) {
+		if s.PeakBytes <= int64(float64(at)*(1+alike)) {
+			at, chosen = min(at, s.PeakBytes), i
 		}
 	}
-	if len(cache) == 0 {
-		return
+	below := ""
+	if len(down) < len(t.stairs) {
+		s := t.stairs[len(down)]
+		below = fmt.Sprintf("; under %s they take %.0f %% longer", trainer.FormatBytes(s.MemoryBytes.Or(0)), 100*t.longer(s))
 	}
-	down, from := costless(cache, usually), max(first.KeptBytes, last.KeptBytes)
+	switch {
+	case s.leak.State == leak.Leaking:
+		f.lower.needs = "not lowered, as what leaks has to fit, too"
+	case chosen < 0 || float64(from-down[chosen].PeakBytes) < saving*float64(from):
+		f.lower.needs = "lower ones save no memory, or cost time" + below
+	default:
+		c := down[chosen]
+		f.config.Plan.MemoryLimit = trainer.LimitOf(c.MemoryBytes.Or(0))
+		f.lower.memory = fmt.Sprintf("measured: steps at the widest batch take as long under it (%+.1f %%) and %s instead of %s%s",
+			100*t.longer(c), trainer.FormatBytes(c.PeakBytes), trainer.FormatBytes(from), below)
+		f.settle(c.PeakBytes)
+		if p := r.peakAt(f.Point, f.plan.Widest); p > 0 {
+			f.peakBias = float64(f.peak) / p
+		}
+	}
+}
+
+// lowerCache takes the lowest of the cache limits that cost nothing.
+func (f *finalist) lowerCache(t flight) {
+	down, from := t.costless(t.usually), max(t.first.KeptBytes, t.last.KeptBytes)
 	if len(down) == 0 {
-		f.lower.keeps = fmt.Sprintf("steps that keep at most %s take %.0f %% longer", trainer.FormatBytes(cache[0].CacheBytes.Or(0)), 100*usually(cache[0]))
+		s := t.stairs[0]
+		f.lower.keeps = fmt.Sprintf("steps that keep at most %s take %.0f %% longer", trainer.FormatBytes(s.CacheBytes.Or(0)), 100*t.usually(s))
 		return
 	}
 	c := down[len(down)-1]
-	if float64(from-c.KeptBytes) < saving*float64(first.PeakBytes) {
+	if float64(from-c.KeptBytes) < saving*float64(t.first.PeakBytes) {
 		f.lower.keeps = fmt.Sprintf("at most %s is kept of freed buffers", trainer.FormatBytes(from))
 		return
 	}
 	f.config.Plan.CacheLimit = trainer.LimitOf(c.CacheBytes.Or(0))
 	f.cache = c.KeptBytes
 	f.lower.cache = fmt.Sprintf("measured: steps that keep no more of freed buffers take as long (%+.1f %%); %s less is kept",
-		100*usually(c), trainer.FormatBytes(from-c.KeptBytes))
+		100*t.usually(c), trainer.FormatBytes(from-c.KeptBytes))
 }
 
 // settle makes a lower peak the finalist's, under a limit that holds it there.
