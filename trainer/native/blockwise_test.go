@@ -133,3 +133,30 @@ func TestDenseMatricesGo(t *testing.T) {
 		})
 	})
 }
+
+// On a device that works beside this one, a piece is waited for when the next one is
+// begun. (That it is not waited for before would be a question of time.)
+func TestNoMoreThanTwoPiecesAreInFlight(t *testing.T) {
+	learn(t, func(s *mlxbind.Scope) error {
+		b := &blockwise{l: &learner{options: learnerOptions{async: true}}}
+		return s.Child(func(c *mlxbind.Scope) error {
+			piece := func(from mlxbind.Array) mlxbind.Array {
+				for range 20 { // far longer than the calls around it
+					from = c.MatMul(from, from)
+				}
+				return from
+			}
+			before := piece(c.Full(1e-4, mlxbind.Float32, 1000, 1000))
+			b.settle(c, before)
+			for range 3 {
+				next := piece(before)
+				b.settle(c, next)
+				if !c.IsComputed(before) {
+					t.Error("a piece was not waited for when the next one was begun")
+				}
+				before = next
+			}
+			return c.Eval(before)
+		})
+	})
+}
