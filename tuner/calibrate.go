@@ -100,14 +100,15 @@ func (r *run) calibrate(ctx context.Context) error {
 	return nil
 }
 
-// roomyBits are the first bits of the space with which more than one shape may be run:
-// one, beside weights that all but fill the memory, tells nothing of what grows with
-// it. Without such bits it is the last.
+// roomyBits are the first bits of the space with which more than one shape may be run,
+// or the widest that there is: one, beside weights that all but fill the memory, tells
+// nothing of what grows with it. Without such bits it is the last.
 func (r *run) roomyBits() int {
 	for _, bits := range r.space.Bits {
 		p := r.anchor(r.space.Checkpointing[0])
 		p.Bits = bits
-		if len(r.calibrationShapes(p)) > 1 {
+		widest := r.epoch(r.largestBatch(), slices.Max(r.space.Caps)).Widest
+		if len(r.calibrationShapes(p)) > 1 || r.safe(p, widest) {
 			return bits
 		}
 	}
@@ -256,6 +257,14 @@ func (r *run) smallestBatch() int {
 		smallest = min(smallest, b.Batch)
 	}
 	return smallest
+}
+
+func (r *run) largestBatch() int {
+	largest := 0
+	for _, b := range r.space.Batchings {
+		largest = max(largest, b.Batch)
+	}
+	return largest
 }
 
 // refit fits the model to all samples, and checks it by what it said before of

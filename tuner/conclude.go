@@ -202,6 +202,7 @@ func (r *run) compare(f *finalist) {
 // against is what is known of a point, to be held against the winner.
 func (r *run) against(p Point, f *finalist) (Candidate, bool) {
 	c, ok := r.problem().Predict(p)
+	c = r.lighten(c)
 	if i := slices.IndexFunc(r.outcome.Feasible, func(c search.Candidate) bool { return c.Point == p }); i >= 0 {
 		c, ok = r.outcome.Feasible[i], true
 	}

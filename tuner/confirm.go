@@ -40,7 +40,7 @@ type finalist struct {
 	peak     int64   // measured at the widest batch
 	peakBias float64 // measured over predicted peak there
 	jitter   int64   // highest less middle peak of the same shape; less lowest of one or two
-	cache    int64   // most that the allocator kept for reuse
+	cache    int64   // most that the allocator kept for reuse; what it may keep, where that was set anew
 	trace    float64 // seconds that the first step of a shape takes longer than the others
 	drift    float64 // relative change of step time over the stability burst
 	data     float64 // data time over step time
@@ -49,6 +49,7 @@ type finalist struct {
 	lacks    string  // why it was not confirmed; empty when it was
 	unseen   bool    // peak is an upper bound: the widest batch was not run yet
 	lower    lowering
+	recached bool // its cache was set anew since it was timed
 
 	plain     search.Candidate   // as it was confirmed, before knobs were turned at it
 	gain      float64            // part of that time that it takes since; 0 when none was tried
@@ -73,8 +74,8 @@ func (r *run) peakAt(p Point, s trainer.Shape) float64 {
 	return e.Value + float64(r.problem().Beside(p, int64(e.Value)))
 }
 
-// confirm runs the best candidates, as many as it takes to tell them apart, and
-// returns the winner: the best of those that were measured; when the time is over
+// confirm runs the best candidates, as long as one is worth a process, and returns the
+// winner: the best of those that were measured; when the time is over
 // the best of those that were measured in part, or else of those that are only
 // predicted. It is nil when none of them fits.
 func (r *run) confirm(ctx context.Context) (*finalist, error) {
@@ -86,7 +87,7 @@ func (r *run) confirm(ctx context.Context) (*finalist, error) {
 	for len(tried) < 2*maxFinalists {
 		c, ok := r.nextFinalist(r.measured, tried)
 		enough, worth := len(r.measured) >= maxFinalists, worthAProcess
-		if enough { // what was measured last may have shown that another fits
+		if enough { // what was measured last may have shown that another fits, which must be more than a tie
 			ok, worth = ok && r.clearlyFaster(c), search.Tie
 		}
 		if d, doubtful := r.doubtful(r.measured, tried, worth); doubtful && (!ok || len(r.measured) > 0) { // more is to be expected of it than of one like those measured
@@ -137,7 +138,7 @@ func (r *run) confirm(ctx context.Context) (*finalist, error) {
 }
 
 // nextFinalist returns the candidate that most deserves a burst of its own: the
-// best predicted first, then others that could still win. After the first, those
+// best predicted first, then others that are worth trying. After the first, those
 // that the time left would not measure are passed over.
 func (r *run) nextFinalist(done []*finalist, tried map[Point]bool) (search.Candidate, bool) {
 	if len(done) > 0 && r.bursts.left() < r.needForWinner() {
@@ -148,7 +149,7 @@ func (r *run) nextFinalist(done []*finalist, tried map[Point]bool) (search.Candi
 			len(tried) > 0 && r.leanest(c) > r.bursts.left() {
 			continue
 		}
-		if !slices.ContainsFunc(done, func(f *finalist) bool { return !r.couldBeat(c, f) }) {
+		if !slices.ContainsFunc(done, func(f *finalist) bool { return !r.worthTrying(c, f) }) {
 			return c, true
 		}
 	}
@@ -180,9 +181,9 @@ func (r *run) noteUntried(tried map[Point]bool) {
 
 func quality(c search.Candidate) [3]int { return [3]int{bitsOf(c.Bits), c.MaxSeqLength, c.Rank} }
 
-// couldBeat reports whether enough is to be expected of c, given f that was measured,
-// to be worth a process.
-func (r *run) couldBeat(c search.Candidate, f *finalist) bool {
+// worthTrying reports whether enough is to be expected of c, given f that was measured,
+// for a process.
+func (r *run) worthTrying(c search.Candidate, f *finalist) bool {
 	if r.Wishes.Prefer == Memory {
 		return c.PeakBytes-2*c.PeakErrorBytes < f.peak
 	}
@@ -491,9 +492,11 @@ func (r *run) setCache(f *finalist) {
 // cache for which the measured peak left room. What was timed with much less or much more
 // of it is no promise.
 func (r *run) resetCache(f *finalist) {
-	before := f.config.Plan.CacheLimit.Bytes
+	before := f.config.Plan.CacheLimit
+	f.config.Plan.CacheLimit = r.Base.Config.Plan.CacheLimit
+	f.lower.cache, f.lower.keeps = "", ""
 	r.setCache(f)
-	if now := f.config.Plan.CacheLimit.Bytes; now > 2*before || before > 2*now {
-		f.cache, f.covered = now, 0
+	if now := f.config.Plan.CacheLimit; now.Bytes > 2*before.Bytes || before.Bytes > 2*now.Bytes {
+		f.cache, f.recached = now.Bytes, true
 	}
 }

@@ -27,7 +27,7 @@ func (r *run) learn(b trainer.Burst, p Point) bool {
 			beside := 4 * float64(r.known.AdapterParameters(p.Rank))
 			samples[i].PeakBytes = max(samples[i].PeakBytes-beside, 0) / (1 + accumulated)
 			samples[i].ActiveBytes = 0 // what has accumulated is in it
-			if !known {
+			if !known && samples[i].Seconds > 0 {
 				samples[i].Seconds += r.update
 			}
 		}

@@ -133,22 +133,25 @@ func TestStairsOfTwoShapes(t *testing.T) {
 func TestCacheIsResetByWhatWasMeasured(t *testing.T) {
 	for _, tt := range []struct {
 		name          string
+		engine        string
 		before, after int64
 		peak          int64
-		counts        bool // what was timed before
+		anew          bool // what was timed before does not count
 	}{
-		{"room that was not foreseen", 0, 512 << 20, 7 << 30, false},
-		{"as foreseen", 600 << 20, 512 << 20, 7 << 30, true},
-		{"less than foreseen", 1 << 30, 256 << 20, 7<<30 + 512<<20, false},
+		{"room that was not foreseen", trainer.EngineNative, 0, 512 << 20, 7 << 30, true},
+		{"as foreseen", trainer.EngineNative, 600 << 20, 512 << 20, 7 << 30, false},
+		{"less than foreseen", trainer.EngineNative, 1 << 30, 256 << 20, 7<<30 + 512<<20, true},
+		{"no room", trainer.EngineNative, 1 << 30, 0, 8 << 30, true},
+		{"no room, with an engine that clears its cache by itself", trainer.EngineMLXLM, 1 << 30, 0, 8 << 30, true},
 	} {
 		r := &run{Study: Study{Limit: Limit{Bytes: 8 << 30}, Base: trainer.Settings{Config: trainer.DefaultConfig()}}, report: &Report{}, device: "cuda"}
-		f := &finalist{covered: 2}
-		f.config.Engine = trainer.EngineNative
+		f := &finalist{lower: lowering{cache: "measured before"}}
+		f.config.Engine = tt.engine
 		f.config.Plan.CacheLimit = trainer.LimitOf(tt.before)
 		f.PeakBytes, f.peak = tt.peak, tt.peak
 		r.resetCache(f)
-		if got := f.config.Plan.CacheLimit.Bytes; got != tt.after || (f.covered > 0) != tt.counts {
-			t.Errorf("%s: a cache of %d, and %g s that count", tt.name, got, f.covered)
+		if got := f.config.Plan.CacheLimit; got.Bytes != tt.after || f.recached != tt.anew || f.lower.cache != "" || got.IsSet != (tt.engine == trainer.EngineNative) {
+			t.Errorf("%s: a cache of %v, anew: %t, %q", tt.name, got, f.recached, f.lower.cache)
 		}
 	}
 }

@@ -89,7 +89,11 @@ func (r *run) rehearse(ctx context.Context, f *finalist) error {
 	there := f.ratio * (1 + f.data)
 	weight := measured / (measured + f.covered)
 	ratio := weight*here + (1-weight)*there
-	if f.covered > 0 {
+	if f.recached {
+		ratio, f.recached = here, false
+		f.least *= ratio / f.ratio // what the machine adds to it is as it was
+		f.spread = math.Max(f.spread, betweenProcesses)
+	} else {
 		f.spread = math.Max(f.spread, math.Abs(math.Log(here/there))/2)
 	}
 	f.Candidate = atPace(f.Candidate, ratio/f.ratio)

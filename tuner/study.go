@@ -279,6 +279,9 @@ func (r *run) settle(ctx context.Context) (bool, error) {
 		if err := r.rehearse(ctx, winner); err != nil {
 			return false, err
 		}
+		if winner.recached {
+			r.lacks = append(r.lacks, "its speed was measured with another cache than the one that its peak leaves room for, and it could not be rehearsed with that")
+		}
 		if !r.judgeProcess(winner) {
 			r.fail(winner.Point, "with what its process has beside MLX it exceeds the limit")
 			if nth < maxWinners-1 && len(r.outcome.Feasible) > 0 {

@@ -102,3 +102,25 @@ func TestExpectedSaving(t *testing.T) {
 		}
 	})
 }
+
+// Data of one shape leave calibration one shape, whatever room there is: it runs with
+// the bits as stored, then.
+func TestOneShapeIsNoWantOfRoom(t *testing.T) {
+	m := laptop()
+	m.device, m.noise = "metal", 0
+	for i := range m.lengths {
+		m.lengths[i] = 90
+	}
+	s := study(m, 64<<30)
+	s.Device, s.Wishes.MinBits = "metal", 4
+	if err := s.Base.Set("batch-size", "4", trainer.FromFlag); err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.Run(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first := r.Bursts[0]; first.Purpose != "calibrate" || first.Point.Bits != 0 || len(first.Shapes) != 1 {
+		t.Errorf("the first burst: %+v", first)
+	}
+}

@@ -173,6 +173,7 @@ type fit struct {
 const (
 	timeFloor = 0.02 // at least, on an idle machine
 	guess     = 0.10 // with as many coefficients as observations
+	clearly   = 0.8  // of the residuals of another fit, for steps that wait to be no mere noise
 )
 
 // LeastShapes are so many that they tell the three constants of times apart.
@@ -186,7 +187,7 @@ func newFit(samples []Sample, like fit, ahead bool) (fit, bool) {
 	var a [][]float64
 	var y []float64
 	var f fit
-	shapes := map[Work]bool{}
+	var timed []Work // as rows
 	samples = slices.SortedStableFunc(slices.Values(samples), func(a, b Sample) int {
 		return cmp.Compare(WorkOf(a.Shape).Positions, WorkOf(b.Shape).Positions)
 	})
@@ -202,9 +203,9 @@ func newFit(samples []Sample, like fit, ahead bool) (fit, bool) {
 		}
 		a, y = append(a, row), append(y, 1)
 		f.largest = max(f.largest, w.Positions)
-		shapes[w] = true
+		timed = append(timed, w)
 	}
-	if n := len(shapes); n > 0 && n < LeastShapes {
+	if n := distinct(timed); n > 0 && n < LeastShapes {
 		f.points, f.relErr, f.scaled = len(y), guess, true
 		if like.x != nil {
 			var factors []float64
@@ -225,12 +226,20 @@ func newFit(samples []Sample, like fit, ahead bool) (fit, bool) {
 	if !f.solve(a, y, 0) {
 		return fit{}, false
 	}
-	for waiting := 1; ahead && waiting <= len(y)-LeastShapes; waiting++ {
-		if g := f; g.solve(a, y, waiting) && g.freedom > 0 && (f.freedom <= 0 || g.relErr < f.relErr) {
+	for waiting := 1; ahead && waiting < len(y) && distinct(timed[waiting:]) >= LeastShapes; waiting++ {
+		if g := f; g.solve(a, y, waiting) && g.freedom > 0 && g.relErr < clearly*f.relErr {
 			f = g
 		}
 	}
 	return f, true
+}
+
+func distinct(steps []Work) int {
+	seen := map[Work]bool{}
+	for _, w := range steps {
+		seen[w] = true
+	}
+	return len(seen)
 }
 
 // solve fits relative rows, smallest first, so many of which wait for their host.

@@ -382,6 +382,9 @@ func TestStepsThatWaitForTheirHost(t *testing.T) {
 		if !ok {
 			t.Fatal("no fit")
 		}
+		if waiting == 0 && m.times[off].host != 0 {
+			t.Errorf("a host of %g s that no step waits for", m.times[off].host)
+		}
 		sum := 0.0
 		var steps []Work
 		for _, s := range samples {
@@ -399,7 +402,7 @@ func TestStepsThatWaitForTheirHost(t *testing.T) {
 		}
 		m, _ = Fit(samples, files)
 		if m.times[off].host != 0 {
-			t.Errorf("a host of %g s where no device works ahead of it", m.times[off].host)
+			t.Errorf("a host of %g s where the device does not work ahead of it", m.times[off].host)
 		}
 	})
 }
