@@ -1,5 +1,8 @@
 // The process around the arrays: its thread, functions over arrays, memory,
 // devices, files, other processes.
+#include <pthread.h>
+#include <signal.h>
+
 #include <algorithm>
 #include <atomic>
 #include <memory>
@@ -291,9 +294,24 @@ API i64 mlxd_save_safetensors(char* err, const char* path, const char* names, co
 
 // Other processes.
 
+// Threads that are started while it lives are told by an error that whom they write to
+// is gone. By the signal the process would end: of a thread that is not Go's, Go does
+// not take it.
+struct NoBrokenPipes {
+  sigset_t before;
+  NoBrokenPipes() {
+    sigset_t pipe;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe, &before);
+  }
+  ~NoBrokenPipes() { pthread_sigmask(SIG_SETMASK, &before, nullptr); }
+};
+
 API mx::distributed::Group* mlxd_join(char* err, i64 strict, const char* backend) {
   mx::distributed::Group* g = nullptr;
   i64 status = answer(err, [&] {
+    NoBrokenPipes sockets;
     g = new mx::distributed::Group(mx::distributed::init(strict != 0, backend));
     return 0;
   });
