@@ -186,7 +186,7 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 
 // aheadOfWork reports whether the device computes while its host puts the next kernels
 // together: memory is taken for work that waits, or steps wait for the host.
-func (r *run) aheadOfWork() bool { return r.device != "" && r.device != "cpu" }
+func (r *run) aheadOfWork() bool { return predict.WorksAhead(r.device) }
 
 // shapeSteps is how many steps a shape is run for, at most.
 func (r *run) shapeSteps() int {
@@ -251,21 +251,10 @@ func (r *run) smallerShapes(p Point, before []trainer.Shape) []trainer.Shape {
 	return out
 }
 
-func (r *run) smallestBatch() int {
-	smallest := r.space.Batchings[0].Batch
-	for _, b := range r.space.Batchings {
-		smallest = min(smallest, b.Batch)
-	}
-	return smallest
-}
+func (r *run) smallestBatch() int { return slices.MinFunc(r.space.Batchings, byBatch).Batch }
+func (r *run) largestBatch() int  { return slices.MaxFunc(r.space.Batchings, byBatch).Batch }
 
-func (r *run) largestBatch() int {
-	largest := 0
-	for _, b := range r.space.Batchings {
-		largest = max(largest, b.Batch)
-	}
-	return largest
-}
+func byBatch(a, b search.Batching) int { return cmp.Compare(a.Batch, b.Batch) }
 
 // refit fits the model to all samples, and checks it by what it said before of
 // those that are new.

@@ -270,7 +270,7 @@ func (r *run) decideLimits(d *decision, f *finalist, s steadiness, reload int) {
 		d.because("cache-limit", "%s", f.lower.cache)
 	case p.CacheLimit.IsSet && !r.userSet("cache-limit"):
 		cache = max(cache, p.CacheLimit.Bytes)
-		why := "half of the room beside the peak, at most 2 GiB: clearing the cache after every step slows a GPU down; rehearsed with it"
+		why := "half of the room beside the peak, at most 2 GiB: clearing the cache after every step slows a GPU down"
 		if f.lower.keeps != "" {
 			why += "; " + f.lower.keeps
 		}

@@ -207,7 +207,7 @@ func (o *oracle) trainings() []Training {
 				widest = s
 			}
 		}
-		work := predict.Gather(each, q.aheadOfWork())
+		work := predict.Gather(each, predict.WorksAhead(q.Device))
 		steps := (wanted + batch - 1) / batch
 		for _, c := range q.conditions() {
 			peak := o.peak(c, widest)

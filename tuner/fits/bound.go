@@ -53,10 +53,6 @@ func (q Question) conditions() []predict.Condition {
 	return out
 }
 
-// aheadOfWork reports whether the device computes while its host puts the next kernels
-// together.
-func (q Question) aheadOfWork() bool { return q.Device != "" && q.Device != "cpu" }
-
 // known is what the model's files say.
 func (q Question) known() predict.Known {
 	layers := q.Config.Quality.Layers
@@ -71,7 +67,7 @@ func (q Question) known() predict.Known {
 		weights[b] = at.Line(budget.Weights).Best().Or(0)
 	}
 	return predict.Known{
-		Ahead:             q.aheadOfWork,
+		Ahead:             func() bool { return predict.WorksAhead(q.Device) },
 		WeightBytes:       func(bits int) int64 { return weights[bits] },
 		AdapterParameters: func(rank int) int64 { return perRank * int64(rank) },
 		Parameters:        q.Facts.Parameters,

@@ -92,6 +92,10 @@ type Known struct {
 	Stages func(Condition) budget.Stages
 }
 
+// WorksAhead reports whether a kind of device computes while its host puts the next
+// kernels together: every one but a CPU. Of an unknown one it is not assumed.
+func WorksAhead(device string) bool { return device != "" && device != "cpu" }
+
 // Work is one step or several, and what they add up to: what the functions are linear
 // in. Where a step may wait for its host, they must be alike.
 type Work struct {
