@@ -117,7 +117,7 @@ bench-gpu: setup ## the 8B shape with random weights on a GPU of 80 GB and more,
 
 .PHONY: bench-predict
 bench-predict: setup ## predicted peaks and times of shapes and ranks that took no part in the fit, against bursts; goes on where it was cut off
-	$(BIN) bench --suite predict --deadline 8m
+	OPENBLAS_NUM_THREADS=1 $(BIN) bench --suite predict --deadline 8m # two threads on two cores wait for each other whenever anything else runs
 
 .PHONY: bench-cap
 bench-cap: setup ## 500 steps with what tune finds under caps that the default configuration exceeds

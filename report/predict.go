@@ -37,10 +37,14 @@ func Predictions(w io.Writer, d PredictDocument, s Style) error {
 	p := &page{Style: s}
 	columns := []column{{title: "model"}, {title: "engine"}, {title: "bits", right: true}, {title: "ckpt"}, {title: "n", right: true},
 		{title: "peak: median", right: true}, {title: "p95", right: true}, {title: "worst", right: true}, {title: "bias", right: true}, {title: "above bound", right: true},
-		{title: "time: median", right: true}, {title: "bias", right: true}}
+		{title: "time: median", right: true}, {title: "bias", right: true}, {title: "at its pace", right: true}}
 	line := func(a tuner.Accuracy, first ...string) []cell {
+		paced := "–"
+		if v, ok := a.PacedMedian.Get(); ok {
+			paced = share(v)
+		}
 		return cells(append(first, strconv.Itoa(a.Predictions), share(a.PeakMedian), share(a.PeakP95), signed(a.PeakWorst), signed(a.PeakBias), strconv.Itoa(a.Above),
-			share(a.TimeMedian), signed(a.TimeBias))...)
+			share(a.TimeMedian), signed(a.TimeBias), paced)...)
 	}
 	var rows [][]cell
 	for _, c := range d.Cells {

@@ -421,9 +421,21 @@ func (p *page) burstRecords(list []tuner.BurstRecord) {
 		if b.Replayed {
 			took = "from the journal"
 		}
-		rows[i] = []cell{{text: b.Purpose}, {text: point(b.Point)}, {text: grouped(int64(b.Steps))}, {string(b.Outcome), t}, {text: took}, {text: b.Problem}}
+		rows[i] = []cell{{text: b.Purpose}, {text: points(b)}, {text: grouped(int64(b.Steps))}, {string(b.Outcome), t}, {text: took}, {text: b.Problem}}
 	}
 	p.table([]column{{title: "burst"}, {title: "candidate"}, {title: "steps", right: true}, {title: "outcome"}, {title: "took", right: true}, {title: "problem"}}, rows)
+}
+
+// points are the candidates that a burst ran in turns, batch by batch.
+func points(b tuner.BurstRecord) string {
+	text := point(b.Point)
+	for _, p := range b.Companions {
+		text += fmt.Sprintf(", b%d", p.Batch)
+		if p.Accumulation > 1 {
+			text += fmt.Sprintf("×%d", p.Accumulation)
+		}
+	}
+	return text
 }
 
 // goOn ends a page with command lines.

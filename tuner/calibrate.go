@@ -26,6 +26,12 @@ const (
 	settled      = 8   // steps a shape
 	settleWithin = 0.5 // seconds
 
+	// Other programs slow a CPU down for tenths of a second at a time, which the two timed
+	// steps of a small shape do not outlast: steps of a shape, and the seconds after which
+	// fewer will do.
+	calmSteps  = 8
+	calmWithin = 0.06
+
 	maxTries = 3 // of a calibration burst whose process dies
 
 	packedTimes = 1.4 // of a step on a CPU
@@ -193,7 +199,7 @@ func (r *run) shapeSteps() int {
 	if r.aheadOfWork() {
 		return settled
 	}
-	return calibrateFor
+	return calmSteps
 }
 
 // shapeSeconds is after how long fewer will do.
@@ -201,7 +207,7 @@ func (r *run) shapeSeconds() float64 {
 	if r.aheadOfWork() {
 		return settleWithin
 	}
-	return 0
+	return calmWithin
 }
 
 // settling is how many steps at the widest batch tell its peak.

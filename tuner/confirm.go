@@ -25,6 +25,8 @@ const (
 	// betweenProcesses is by how much the mean step of one configuration differs
 	// from process to process, relative.
 	betweenProcesses = 0.04
+	// withinProcess is by how much it differs from turn to turn of one process at least.
+	withinProcess = 0.01
 )
 
 // finalist is a candidate that was confirmed: run on shapes that stand for the
@@ -44,6 +46,7 @@ type finalist struct {
 	trace    float64 // seconds that the first step of a shape takes longer than the others
 	drift    float64 // relative change of step time over the stability burst
 	data     float64 // data time over step time
+	process  int     // that confirmed it, by its burst
 	alone    bool    // the prediction rests on the confirmation itself
 	inOrder  bool    // the rehearsal met the batches that were foreseen
 	lacks    string  // why it was not confirmed; empty when it was
@@ -64,6 +67,11 @@ func (r *run) seconds(p Point, s trainer.Shape) float64 {
 		return 0
 	}
 	return e.Value
+}
+
+// stepOf is seconds of one point.
+func (r *run) stepOf(p Point) func(trainer.Shape) float64 {
+	return func(s trainer.Shape) float64 { return r.seconds(p, s) }
 }
 
 func (r *run) peakAt(p Point, s trainer.Shape) float64 {
@@ -107,7 +115,7 @@ func (r *run) confirm(ctx context.Context) (*finalist, error) {
 			continue
 		}
 		tried[c.Point] = true
-		f, err := r.confirmOne(ctx, c)
+		f, along, err := r.confirmWith(ctx, c, r.companions(c, tried))
 		if errors.Is(err, errSpent) {
 			break
 		}
@@ -116,16 +124,17 @@ func (r *run) confirm(ctx context.Context) (*finalist, error) {
 			return nil, err
 		case f != nil && f.lacks == "":
 			r.measured = append(r.measured, f)
+			for _, g := range along {
+				tried[g.Point] = true
+				r.measured = append(r.measured, g)
+			}
 			r.enumerate()
 		case f != nil:
 			partly = append(partly, f)
 		}
 	}
 	r.noteUntried(tried)
-	rejected := func(f *finalist) bool {
-		return !slices.ContainsFunc(r.outcome.Feasible, func(c search.Candidate) bool { return c.Point == f.Point })
-	}
-	partly = slices.DeleteFunc(partly, rejected)
+	partly = slices.DeleteFunc(partly, func(f *finalist) bool { return !r.feasible(f.Point) })
 	switch {
 	case len(r.measured) > 0:
 		return r.best(r.measured), nil
@@ -205,59 +214,167 @@ func (r *run) needForWinner() time.Duration {
 // was too slow proves nothing of the kind: if the time is there, a smaller one is
 // run; if not, the finalist says what it lacks.
 func (r *run) confirmOne(ctx context.Context, c search.Candidate) (*finalist, error) {
-	f := &finalist{Candidate: c, plan: r.epoch(c.Batch, c.MaxSeqLength), config: r.config(c.Point)}
-	r.setCache(f)
+	f, _, err := r.confirmWith(ctx, c, nil)
+	return f, err
+}
+
+// confirmWith runs one candidate as confirmOne does and others in turns with it, in
+// the same process: those of which time and peak were measured there are returned, too.
+func (r *run) confirmWith(ctx context.Context, c search.Candidate, others []search.Candidate) (*finalist, []*finalist, error) {
 	share := r.bursts.share(4)
-	at := func(s trainer.Shape) float64 { return r.seconds(c.Point, s) }
-	strata, shapes := confirmShapes(f.plan, at, (share-r.loadTime()).Seconds()/r.pace, r.confirmSteps(), r.settling(at(f.plan.Widest)))
-	// A burst that measures the widest batch must reach it: its budget is twice
-	// what it should take.
-	job := trainer.Job{Config: f.config, Shapes: shapes, Budget: 2 * max(share, 2*time.Second), MaxPeakBytes: r.usable()}
+	group := []*confirmation{r.confirmation(c, share)}
+	for _, o := range others {
+		group = append(group, r.confirmation(o, share))
+	}
+	f, job := group[0].finalist, r.inOneProcess(group, share)
 	for {
-		burst, err := r.bursts.run(ctx, "confirm", "run "+c.String(), c.Point, job)
+		p := c.Point
+		p.Accumulation = job.Config.Plan.Accumulation
+		burst, err := r.bursts.run(ctx, "confirm", "run "+inTurns(group), c.Point, job)
 		if errors.Is(err, errSpent) && f.lacks != "" {
 			break // what the first burst showed is what there is
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		r.observe(burst)
 		if !burst.Result.Outcome.Good() {
 			r.noteDeath(c.Condition(), job.Shapes, burst)
-			r.learn(burst, c.Point)
+			r.learn(burst, p)
 			r.enumerate()
-			return nil, nil
+			if len(group) > 1 && r.feasible(c.Point) {
+				return r.confirmWith(ctx, c, nil) // another one was too much
+			}
+			return nil, nil, nil
 		}
-		f.alone = r.learn(burst, c.Point) || f.alone
-		if again, ok := r.problem().Predict(c.Point); ok {
-			f.Candidate = again
+		learned := r.learn(burst, p)
+		for _, m := range group {
+			m.alone = learned || m.alone
+			if again, ok := r.problem().Predict(m.Point); ok {
+				m.Candidate = again
+			}
 		}
 		r.enumerate()
 		r.notePace(c.Condition(), burst)
-		r.measure(f, burst, strata, at)
+		for _, m := range group {
+			r.measure(m.finalist, burst, m.strata, r.stepOf(m.Point))
+			m.process = len(r.report.Bursts)
+		}
 		if f.ratio == 0 && compiled(burst) {
 			r.noteUntimed(c.String())
 		}
 		if f.peak > r.usable() {
 			r.fail(c.Point, "measured to exceed the memory limit")
-			return nil, nil
+			return nil, nil, nil
 		}
 		again := f.lacks != ""
 		if f.lacks = r.lacking(f); f.lacks == "" || again || r.leanest(c) > r.bursts.left() {
 			break
 		}
-		strata, shapes = leanShapes(f.plan, at, r.settling(at(f.plan.Widest)))
+		strata, shapes := leanShapes(f.plan, r.stepOf(c.Point), r.settling(r.seconds(c.Point, f.plan.Widest)))
 		if slices.Equal(shapes, job.Shapes) {
 			break
 		}
-		job.Shapes, job.Budget = shapes, r.bursts.left()
+		group = group[:1]
+		group[0].strata = strata
+		job.Config, job.Shapes, job.Budget = f.config, shapes, r.bursts.left()
 	}
-	if f.lacks == "" {
-		r.note(f, c)
-		return f, nil
+	if f.lacks != "" {
+		r.assume(f)
+		return f, nil, nil
 	}
-	r.assume(f)
-	return f, nil
+	r.note(f, group[0].predicted)
+	var along []*finalist
+	for _, m := range group[1:] {
+		switch {
+		case m.peak > r.usable():
+			r.fail(m.Point, "measured to exceed the memory limit")
+		case r.lacking(m.finalist) == "":
+			r.note(m.finalist, m.predicted)
+			along = append(along, m.finalist)
+			ran := &r.report.Bursts[m.process-1]
+			ran.Companions = append(ran.Companions, m.Point)
+		}
+	}
+	return f, along, nil
+}
+
+// inOneProcess is the job that runs all of a group in turns, smallest first. Updates come
+// as often as the one with the most steps to one has them, and the largest says what cache
+// there is room for.
+func (r *run) inOneProcess(group []*confirmation, share time.Duration) trainer.Job {
+	largest := slices.MaxFunc(group, func(a, b *confirmation) int { return cmp.Compare(a.PeakBytes, b.PeakBytes) })
+	r.setCache(largest.finalist)
+	for _, m := range group {
+		m.config.Plan.CacheLimit = largest.config.Plan.CacheLimit
+	}
+	// A burst that measures the widest batch must reach it: its budget is twice
+	// what it should take.
+	job := trainer.Job{Config: group[0].config, Budget: 2 * max(share, 2*time.Second), MaxPeakBytes: r.usable()}
+	for _, m := range group {
+		job.Config.Plan.Accumulation = max(job.Config.Plan.Accumulation, m.Accumulation)
+		job.Shapes = append(job.Shapes, m.shapes...)
+	}
+	slices.SortStableFunc(job.Shapes, byPositions)
+	return job
+}
+
+// confirmation is a finalist with its part of the burst that measures it.
+type confirmation struct {
+	*finalist
+	predicted search.Candidate
+	strata    []stratum
+	shapes    []trainer.Shape
+}
+
+func (r *run) confirmation(c search.Candidate, share time.Duration) *confirmation {
+	f := &finalist{Candidate: c, plan: r.epoch(c.Batch, c.MaxSeqLength), config: r.config(c.Point)}
+	at := r.stepOf(c.Point)
+	strata, shapes := confirmShapes(f.plan, at, (share-r.loadTime()).Seconds()/r.pace, r.confirmSteps(), r.settling(at(f.plan.Widest)))
+	return &confirmation{f, c, strata, shapes}
+}
+
+func inTurns(group []*confirmation) string {
+	text := group[0].String()
+	for _, m := range group[1:] {
+		text += fmt.Sprintf(" and %d × %d", m.Batch, m.Accumulation)
+	}
+	if len(group) > 1 {
+		text += " in turns"
+	}
+	return text
+}
+
+func (r *run) feasible(p Point) bool {
+	return slices.ContainsFunc(r.outcome.Feasible, func(c search.Candidate) bool { return c.Point == p })
+}
+
+// companions are candidates that would follow c in processes of their own, and may as well
+// run in turns with it: they are loaded with the same and update as it does, so that no more
+// than their steps is spent, and what the machine does to the process it does to all of them.
+func (r *run) companions(c search.Candidate, tried map[Point]bool) []search.Candidate {
+	if r.Wishes.Prefer != Speed || !r.feasible(c.Point) {
+		return nil
+	}
+	share := r.bursts.share(4)
+	left := (share - r.loadTime()).Seconds() - r.takes(c.Point, r.confirmation(c, share).shapes)
+	var out []search.Candidate
+	for _, d := range r.outcome.Feasible {
+		if len(r.measured)+1+len(out) >= maxFinalists {
+			break
+		}
+		alike := d.Condition() == c.Condition() && d.MaxSeqLength == c.MaxSeqLength && d.Batch != c.Batch && (d.Accumulation > 1) == (c.Accumulation > 1)
+		if !alike || tried[d.Point] || !r.worthConfirming(d) {
+			continue
+		}
+		gain := 1 - r.lighten(d).SecondsPerUsefulToken/r.lighten(c).SecondsPerUsefulToken
+		takes := r.takes(d.Point, r.confirmation(d, share).shapes)
+		if takes <= left && expected(gain, math.Hypot(betweenProcesses, r.model.TimeError())) > worthAProcess {
+			out = append(out, d)
+			left -= takes
+		}
+	}
+	return out
 }
 
 // lacking says what a confirmation did not come to.
@@ -335,14 +452,18 @@ func (r *run) moreTime() string {
 
 // leanest is about how long the smallest confirmation of a candidate takes.
 func (r *run) leanest(c search.Candidate) time.Duration {
-	p := r.epoch(c.Batch, c.MaxSeqLength)
-	at := func(s trainer.Shape) float64 { return r.seconds(c.Point, s) }
+	p, at := r.epoch(c.Batch, c.MaxSeqLength), r.stepOf(c.Point)
 	_, shapes := leanShapes(p, at, r.settling(at(p.Widest)))
+	return r.loadTime() + time.Duration(r.takes(c.Point, shapes)*float64(time.Second))
+}
+
+// takes is about how many seconds the steps of shapes take.
+func (r *run) takes(p Point, shapes []trainer.Shape) float64 {
 	sum := 0.0
 	for _, s := range shapes {
-		sum += float64(s.Steps) * r.seconds(c.Point, s)
+		sum += float64(s.Steps) * r.seconds(p, s)
 	}
-	return r.loadTime() + time.Duration(sum*r.pace*float64(time.Second))
+	return sum * r.pace
 }
 
 // leanShapes are the fewest steps that tell speed and peak: two in the middle of the
@@ -417,7 +538,9 @@ func (r *run) measure(f *finalist, b trainer.Burst, strata []stratum, at func(tr
 		f.trace = traceSeconds(b)
 	}
 	for _, s := range b.Summary.Steps {
-		f.cache = max(f.cache, s.Memory.Cache.Or(0))
+		if s.Shape.Batch == f.Batch { // others in turns with it have other caches
+			f.cache = max(f.cache, s.Memory.Cache.Or(0))
+		}
 	}
 	if b.Summary.Ready != nil {
 		f.unlimited = b.Summary.Ready.MemoryLimit
@@ -467,11 +590,12 @@ func (r *run) best(done []*finalist) *finalist {
 		return cmp.Compare(a.SecondsPerUsefulToken, b.SecondsPerUsefulToken)
 	})
 	// A tie must be one for all that is known of both, or be hardly a difference.
-	doubt := 1 + max(math.Hypot(find(cs[0].Point).spread, find(fastest.Point).spread), betweenProcesses)
+	one, other := find(cs[0].Point), find(fastest.Point)
+	doubt := 1 + max(math.Hypot(one.spread, other.spread), between(one, other))
 	if slower := cs[0].SecondsPerUsefulToken / fastest.SecondsPerUsefulToken; slower > 1+hardlySlower && slower*doubt > 1+search.Tie {
-		return find(fastest.Point)
+		return other
 	}
-	return find(cs[0].Point)
+	return one
 }
 
 // setCache lets a GPU keep freed memory where the limit leaves room: clearing

@@ -18,13 +18,16 @@ import (
 // seen, with what a burst then showed. Errors are signed: predicted over
 // measured, less 1.
 type HeldOut struct {
-	Condition  predict.Condition  `json:"condition"`
-	Shape      trainer.Shape      `json:"shape"`
-	Peak       predict.Estimate   `json:"peak"`
-	Seconds    predict.Estimate   `json:"seconds"`
-	PeakBytes  int64              `json:"measured_peak_bytes"`            // highest of its steps
-	Measured   float64            `json:"measured_seconds"`               // least of its timed steps, which is what is predicted
-	Arithmetic trainer.Opt[int64] `json:"arithmetic_peak_bytes,omitzero"` // from the model's files alone
+	Condition predict.Condition `json:"condition"`
+	Shape     trainer.Shape     `json:"shape"`
+	Peak      predict.Estimate  `json:"peak"`
+	Seconds   predict.Estimate  `json:"seconds"`
+	PeakBytes int64             `json:"measured_peak_bytes"` // highest of its steps
+	Measured  float64           `json:"measured_seconds"`    // least of its timed steps, which is what is predicted
+	// Pace is how many times as long as predicted the same process took for witnesses,
+	// shapes that calibration had timed: what the machine does to whole processes.
+	Pace       trainer.Opt[float64] `json:"pace,omitzero"`
+	Arithmetic trainer.Opt[int64]   `json:"arithmetic_peak_bytes,omitzero"` // from the model's files alone
 }
 
 // PeakError is the signed relative error of the peak.
@@ -39,13 +42,23 @@ func (h HeldOut) TimeError() (float64, bool) {
 	return h.Seconds.Value/h.Measured - 1, true
 }
 
+// PacedError is the signed relative error of a step's seconds at the pace of its
+// process; not known when that is not.
+func (h HeldOut) PacedError() (float64, bool) {
+	pace, known := h.Pace.Get()
+	if !known || !(h.Measured > 0) {
+		return 0, false
+	}
+	return h.Seconds.Value*pace/h.Measured - 1, true
+}
+
 // AboveBound reports whether more was taken than was said not to be exceeded
 // with 99 % confidence.
 func (h HeldOut) AboveBound() bool { return float64(h.PeakBytes) > h.Peak.Upper }
 
 // HoldOut calibrates as Run does and then measures, with and without
 // checkpointing, at least n shapes of the data's own batches each that took no
-// part, at every rank that the wishes name. Finished bursts are kept in the
+// part, at every rank that the wishes name. Each process runs witnesses, too. Finished bursts are kept in the
 // journal: cut off, it goes on where it was.
 func (s Study) HoldOut(ctx context.Context, n int) (out []HeldOut, err error) {
 	r, err := s.prepare()
@@ -97,9 +110,7 @@ func (r *run) heldOutShapes(n, nth int) []trainer.Shape {
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b trainer.Shape) int {
-		return cmp.Or(cmp.Compare(a.Positions(), b.Positions()), cmp.Compare(a.Batch, b.Batch))
-	})
+	slices.SortFunc(all, byPositions)
 	var out []trainer.Shape
 	every := len(r.space.Ranks)
 	if len(all) < n { // too few to share out: all of them at every rank
@@ -107,18 +118,56 @@ func (r *run) heldOutShapes(n, nth int) []trainer.Shape {
 	}
 	for i := nth; i < n; i += every {
 		s := all[int(math.Round(float64(i)*float64(len(all)-1)/float64(max(n-1, 1))))]
-		s.Steps = r.shapeSteps()
+		s.Steps = truthSteps
 		out = append(out, s)
 	}
 	return out
 }
 
-// holdOut predicts shapes of one condition and measures them.
+const (
+	// witnesses are how many shapes of the calibration a process measures again.
+	witnesses = 3
+
+	// What a prediction is held against is to be known well: by so many steps, or as many
+	// as that many seconds hold. The two timed steps of a calibration differ by a tenth
+	// from one time to the next where other programs come and go.
+	truthSteps   = 12
+	truthSeconds = 0.5
+)
+
+// witnesses are shapes that calibration timed as p has them, evenly from the smallest
+// to the largest.
+func (r *run) witnesses(p Point) []trainer.Shape {
+	var timed []trainer.Shape
+	for _, s := range r.samples {
+		if s.Seconds > 0 && s.Condition == r.anchor(p.Checkpointing).Condition() {
+			timed = append(timed, s.Shape)
+		}
+	}
+	slices.SortFunc(timed, byPositions)
+	var out []trainer.Shape
+	for i := range min(witnesses, len(timed)) {
+		s := timed[i*(len(timed)-1)/max(min(witnesses, len(timed))-1, 1)]
+		s.Steps = truthSteps
+		out = append(out, s)
+	}
+	return out
+}
+
+func byPositions(a, b trainer.Shape) int {
+	return cmp.Or(cmp.Compare(a.Positions(), b.Positions()), cmp.Compare(a.Batch, b.Batch))
+}
+
+// holdOut predicts shapes of one condition and measures them, and witnesses in turns
+// with them.
 func (r *run) holdOut(ctx context.Context, p Point, shapes []trainer.Shape) ([]HeldOut, error) {
 	if len(shapes) == 0 {
 		return nil, nil
 	}
-	job := trainer.Job{Config: r.config(p), Shapes: shapes, ShapeSeconds: r.shapeSeconds(), Budget: time.Hour}
+	again := r.witnesses(p)
+	shapes = slices.Concat(shapes, again)
+	slices.SortStableFunc(shapes, byPositions)
+	job := trainer.Job{Config: r.config(p), Shapes: shapes, ShapeSeconds: truthSeconds, Budget: time.Hour}
 	burst, err := r.bursts.run(ctx, "held out", "measure what was predicted "+describe(p), p, job)
 	if err != nil {
 		return nil, err
@@ -127,6 +176,7 @@ func (r *run) holdOut(ctx context.Context, p Point, shapes []trainer.Shape) ([]H
 		return nil, fmt.Errorf("hold out %s: %s", describe(p), burst.Problem())
 	}
 	var out []HeldOut
+	var paces []float64
 	for _, s := range samplesOf(burst, p) {
 		h := HeldOut{Condition: s.Condition, Shape: s.Shape, PeakBytes: int64(s.PeakBytes), Measured: s.Seconds,
 			Arithmetic: budget.Estimate(r.Facts, job.Config, s.Shape).Peak.Best()}
@@ -136,7 +186,18 @@ func (r *run) holdOut(ctx context.Context, p Point, shapes []trainer.Shape) ([]H
 		if !known || !timed || h.PeakBytes == 0 {
 			return nil, fmt.Errorf("hold out %s: nothing is said of %d × %d", describe(p), s.Shape.Batch, s.Shape.Width)
 		}
+		if slices.ContainsFunc(again, func(w trainer.Shape) bool { return w.Batch == s.Shape.Batch && w.Width == s.Shape.Width }) {
+			if h.Measured > 0 {
+				paces = append(paces, h.Measured/h.Seconds.Value)
+			}
+			continue
+		}
 		out = append(out, h)
+	}
+	if len(paces) > 0 {
+		for i := range out {
+			out[i].Pace = trainer.Some(predict.Median(paces))
+		}
 	}
 	return out, nil
 }
@@ -154,12 +215,14 @@ type Accuracy struct {
 	TimeMedian float64 `json:"time_median"` // of absolute errors
 	TimeP95    float64 `json:"time_p95"`
 	TimeBias   float64 `json:"time_bias"`
+
+	PacedMedian trainer.Opt[float64] `json:"time_median_at_pace,omitzero"` // of absolute errors at the pace of each process
 }
 
 // AccuracyOf sums up predictions, of which there is at least one.
 func AccuracyOf(all []HeldOut) Accuracy {
 	a := Accuracy{Predictions: len(all)}
-	var peaks, times []float64
+	var peaks, times, paced []float64
 	for _, h := range all {
 		e := h.PeakError()
 		peaks = append(peaks, e)
@@ -172,6 +235,9 @@ func AccuracyOf(all []HeldOut) Accuracy {
 		if e, ok := h.TimeError(); ok {
 			times = append(times, e)
 		}
+		if e, ok := h.PacedError(); ok {
+			paced = append(paced, math.Abs(e))
+		}
 	}
 	if len(peaks) > 0 {
 		a.PeakBias = predict.Median(peaks)
@@ -180,6 +246,9 @@ func AccuracyOf(all []HeldOut) Accuracy {
 	if len(times) > 0 {
 		a.TimeBias = predict.Median(times)
 		a.TimeMedian, a.TimeP95 = medianAndP95(times)
+	}
+	if len(paced) > 0 {
+		a.PacedMedian = trainer.Some(predict.Median(paced))
 	}
 	return a
 }

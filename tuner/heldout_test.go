@@ -3,6 +3,8 @@ package tuner
 import (
 	"context"
 	"errors"
+	"math"
+	"math/rand/v2"
 	"path/filepath"
 	"testing"
 
@@ -81,13 +83,42 @@ func TestHoldOut(t *testing.T) {
 	}
 }
 
+// A whole process that runs slower than the one that calibrated says so by its
+// witnesses, and at that pace predictions are right.
+func TestPaceOfAProcess(t *testing.T) {
+	m := laptop()
+	m.noise = 0
+	m.busy = func(calls int, _ *rand.Rand) float64 { return 1 + 0.25*float64(calls%3) }
+	s := study(m, 8<<30)
+	s.Wishes.Ranks = []int{32, 64}
+	all, err := s.HoldOut(context.Background(), 14)
+	if err != nil {
+		t.Fatal(err)
+	}
+	paces := map[float64]bool{}
+	for _, h := range all {
+		pace, known := h.Pace.Get()
+		if e, ok := h.PacedError(); !known || !ok || math.Abs(e) > 0.02 {
+			t.Errorf("%+v of %+v: %+.3f off at the pace", h.Shape, h.Condition, e)
+		}
+		paces[math.Round(10*pace)] = true
+	}
+	a := AccuracyOf(all)
+	if paced, ok := a.PacedMedian.Get(); !ok || paced > 0.01 || a.TimeMedian < 0.05 {
+		t.Errorf("%.3f off, and %.3f at the pace", a.TimeMedian, paced)
+	}
+	if len(paces) < 2 {
+		t.Errorf("one pace for all processes: %v", paces)
+	}
+}
+
 func TestAccuracy(t *testing.T) {
 	of := func(predicted, upper, measured, seconds, took float64) HeldOut {
 		return HeldOut{Peak: predict.Estimate{Value: predicted, Upper: upper}, PeakBytes: int64(measured), Seconds: predict.Estimate{Value: seconds}, Measured: took}
 	}
 	got := AccuracyOf([]HeldOut{of(101, 110, 100, 1, 1), of(97, 99, 100, 1.5, 1), of(100, 100, 100, 1, 0), of(110, 120, 100, 0.5, 1)})
 	want := Accuracy{Predictions: 4, PeakMedian: 0.02, PeakP95: 0.1, PeakWorst: 0.1, PeakBias: 0.005, Above: 1, TimeMedian: 0.5, TimeP95: 0.5}
-	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b float64) bool { return a-b < 1e-9 && b-a < 1e-9 })); d != "" {
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(trainer.Opt[float64]{}), cmp.Comparer(func(a, b float64) bool { return a-b < 1e-9 && b-a < 1e-9 })); d != "" {
 		t.Error(d)
 	}
 	if zero := AccuracyOf(nil); zero != (Accuracy{}) {

@@ -41,17 +41,19 @@ func (r *run) learn(b trainer.Burst, p Point) bool {
 	return !known
 }
 
-// balanced are the times of the steps of a shape with an equal part of an update in
-// each, whichever of them were the ones that ended one.
+// balanced are the times of the steps of a shape with an equal part of an update of so
+// many steps in each, whichever of them were the ones that ended one, and however many
+// steps the burst had to one.
 func (r *run) balanced(b trainer.Burst, shape trainer.Shape, accumulation int) []float64 {
 	times := timesOf(b, shape)
 	steps := stepsOf(b, shape)
-	if accumulation < 2 || len(times) == 0 {
+	every := b.Job.Config.Plan.Accumulation
+	if every < 2 || len(times) == 0 {
 		return times
 	}
 	for i, s := range steps[len(steps)-len(times):] {
 		times[i] += r.update / float64(accumulation)
-		if s.Number%accumulation == 0 {
+		if s.Number%every == 0 {
 			times[i] = max(times[i]-r.update, times[i]/2)
 		}
 	}
@@ -81,19 +83,29 @@ func (r *run) missed(f *finalist) float64 {
 // weigh puts into cs what calibration and confirmation together say of the time of
 // each finalist. Both are measurements, by different processes, and processes of
 // one configuration differ: one of them alone has called the slower one of two
-// faster. What all predictions miss alike says nothing of who is faster.
+// faster; finalists that one process ran in turns are compared by their steps. What all
+// predictions miss alike says nothing of who is faster.
 func (r *run) weigh(done []*finalist, cs []search.Candidate) {
 	var shift float64
 	for _, f := range done {
 		shift += math.Log(r.missed(f)) / float64(len(done))
 	}
+	apart := between(done...)
 	for i, f := range done {
 		if f.alone {
 			continue
 		}
-		told := math.Hypot(r.model.TimeError(), betweenProcesses)
-		shown := math.Hypot(f.spread, betweenProcesses)
+		told := math.Hypot(r.model.TimeError(), apart)
+		shown := math.Hypot(f.spread, apart)
 		share := told * told / (told*told + shown*shown) // of the confirmation
 		cs[i] = atPace(cs[i], math.Exp((1-share)*(shift-math.Log(r.missed(f)))))
 	}
+}
+
+// between is by how much the times of finalists differ for their processes' sake.
+func between(all ...*finalist) float64 {
+	if slices.ContainsFunc(all, func(f *finalist) bool { return f.process != all[0].process }) {
+		return betweenProcesses
+	}
+	return withinProcess
 }

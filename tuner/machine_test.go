@@ -147,7 +147,17 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 	}
 	var firstEnded float64
 	seen := map[trainer.Shape]bool{}
-	for i, b := range m.batches(job, rng) {
+	settling := map[trainer.Shape]struct {
+		steps   int
+		seconds float64 // of all but the first
+	}{}
+	i := -1
+	for _, b := range m.batches(job, rng) {
+		settled := settling[b.Shape]
+		if job.ShapeSeconds > 0 && settled.steps >= trainer.LeastSteps && settled.seconds >= job.ShapeSeconds {
+			continue
+		}
+		i++
 		if i > 0 && (job.Budget > 0 && clock-firstEnded > job.Budget.Seconds() || m.brief != nil && m.brief(job.Config)) {
 			result.Done = &trainer.Done{Reason: trainer.DoneBudget}
 			break
@@ -180,6 +190,10 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 			seconds += m.compile
 		}
 		clock += seconds
+		if settled.steps++; settled.steps > 1 {
+			settled.seconds += seconds
+		}
+		settling[b.Shape] = settled
 		if i == 0 {
 			firstEnded = clock
 		}

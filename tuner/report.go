@@ -158,15 +158,16 @@ type Constant struct {
 
 // BurstRecord is one burst of the study.
 type BurstRecord struct {
-	Purpose  string          `json:"purpose"`
-	Key      string          `json:"key"` // identity under which the journal holds it
-	Point    Point           `json:"point"`
-	Shapes   []trainer.Shape `json:"shapes,omitempty"` // empty: the data's own batches
-	Steps    int             `json:"steps"`            // done
-	Outcome  trainer.Outcome `json:"outcome"`
-	Problem  string          `json:"problem,omitempty"` // what went wrong, in one line
-	Seconds  float64         `json:"seconds"`           // of the process, load included
-	Replayed bool            `json:"replayed"`          // taken from the journal
+	Purpose    string          `json:"purpose"`
+	Key        string          `json:"key"` // identity under which the journal holds it
+	Point      Point           `json:"point"`
+	Companions []Point         `json:"companions,omitempty"` // that it measured in turns with Point
+	Shapes     []trainer.Shape `json:"shapes,omitempty"`     // empty: the data's own batches
+	Steps      int             `json:"steps"`                // done
+	Outcome    trainer.Outcome `json:"outcome"`
+	Problem    string          `json:"problem,omitempty"` // what went wrong, in one line
+	Seconds    float64         `json:"seconds"`           // of the process, load included
+	Replayed   bool            `json:"replayed"`          // taken from the journal
 }
 
 // DataSummary is the training text as the chosen configuration sees it.

@@ -73,6 +73,7 @@ func TestUpdatesAreTakenOutOfAccumulatingSteps(t *testing.T) {
 		events = append(events, trainer.Event{Step: i + 1, Payload: trainer.Step{Shape: shape, Seconds: seconds}})
 	}
 	b := trainer.Burst{Summary: trainer.Summarize(events)}
+	b.Job.Config.Plan.Accumulation = 4
 	u, ok := updateSeconds(b, 4)
 	if !ok || math.Abs(u-0.05) > 1e-9 {
 		t.Fatalf("an update of %g s (%t), want 0.05", u, ok)
@@ -80,9 +81,11 @@ func TestUpdatesAreTakenOutOfAccumulatingSteps(t *testing.T) {
 	if _, ok := updateSeconds(b, 1); ok {
 		t.Error("steps that all update tell what an update costs")
 	}
-	for i, v := range (&run{update: u}).balanced(b, shape, 4) {
-		if math.Abs(v-0.1125) > 1e-9 {
-			t.Errorf("step %d of %g s, want 0.1125", i+2, v)
+	for own, want := range map[int]float64{4: 0.1125, 2: 0.125} { // a candidate with two to an update, in turns with one with four
+		for i, v := range (&run{update: u}).balanced(b, shape, own) {
+			if math.Abs(v-want) > 1e-9 {
+				t.Errorf("%d steps to an update: step %d of %g s, want %g", own, i+2, v, want)
+			}
 		}
 	}
 }
