@@ -26,12 +26,6 @@ const (
 	settled      = 8   // steps a shape
 	settleWithin = 0.5 // seconds
 
-	// Other programs slow a CPU down for tenths of a second at a time, which the two timed
-	// steps of a small shape do not outlast: steps of a shape, and the seconds after which
-	// fewer will do.
-	calmSteps  = 8
-	calmWithin = 0.06
-
 	maxTries = 3 // of a calibration burst whose process dies
 
 	packedTimes = 1.4 // of a step on a CPU
@@ -182,7 +176,7 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 		// is too little to go by.
 		r.lastDeath = burst
 		r.noteDeath(p.Condition(), shapes, burst)
-		if len(samples) >= predict.LeastShapes {
+		if len(samples) >= predict.LeastShapes || len(r.deaths[p.Condition()]) == 0 { // nothing says what was too much
 			return nil
 		}
 		shapes = r.smallerShapes(p, shapes)
@@ -199,7 +193,7 @@ func (r *run) shapeSteps() int {
 	if r.aheadOfWork() {
 		return settled
 	}
-	return calmSteps
+	return calibrateFor
 }
 
 // shapeSeconds is after how long fewer will do.
@@ -207,7 +201,7 @@ func (r *run) shapeSeconds() float64 {
 	if r.aheadOfWork() {
 		return settleWithin
 	}
-	return calmWithin
+	return 0
 }
 
 // settling is how many steps at the widest batch tell its peak.

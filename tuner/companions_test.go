@@ -2,6 +2,7 @@ package tuner
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -66,69 +67,109 @@ func TestNearCandidatesShareAProcess(t *testing.T) {
 	}
 }
 
-// One that is too much for the process that it shares takes nothing else with it: the
-// first candidate is measured by itself then.
+// One that is too much for the process that it shares takes nothing else with it: what
+// the others had shown by then counts, and they are not run again.
 func TestOneOfSeveralIsTooMuch(t *testing.T) {
 	m := laptop()
 	m.t0, m.noise = 0.006, 0.005
-	died, first := false, 0
 	s := study(m, 64<<30)
-	s.Bursts = refusing{m, func(job trainer.Job) bool {
-		batches := map[int]bool{}
-		for _, sh := range job.Shapes {
-			batches[sh.Batch] = true
-		}
-		calibrates := slices.ContainsFunc(job.Shapes, func(sh trainer.Shape) bool { return sh.Batch == 1 })
-		if died || calibrates || len(batches) < 2 {
-			return false
-		}
-		died, first = true, job.Config.Plan.Batch
-		return true
-	}}
+	dying := &dying{machine: m, steps: func(all int) int { return all - 1 }}
+	s.Bursts = dying
 	r, err := s.Run(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !died {
+	if len(dying.shared) != 1 {
+		t.Fatalf("%d processes were shared", len(dying.shared))
+	}
+	first := dying.shared[0].Config.Plan.Batch
+	if r.Verdict != Confirmed || r.Config.Plan.Batch != first {
+		t.Errorf("%s with batches of %d: %s", r.Verdict, r.Config.Plan.Batch, r.Problem)
+	}
+	if _, again := confirmations(r); slices.ContainsFunc(again, func(p Point) bool { return p.Batch == first }) {
+		t.Errorf("batches of %d were run again: %v", first, again)
+	}
+}
+
+// A shared process that dies at its first step has measured nothing, and what takes as
+// much as that step is out.
+func TestASharedProcessDiesAtOnce(t *testing.T) {
+	m := laptop()
+	m.t0, m.noise = 0.006, 0.005
+	s := study(m, 64<<30)
+	dying := &dying{machine: m, steps: func(int) int { return 0 }}
+	s.Bursts = dying
+	r, err := s.Run(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(dying.shared) == 0 {
 		t.Fatal("no process was shared")
+	}
+	for _, c := range r.Candidates {
+		if c.Measured && !c.Checkpointing && c.Batch >= dying.shared[0].Shapes[0].Batch {
+			t.Errorf("%s counts as measured", c.Point)
+		}
 	}
 	if r.Verdict != Confirmed {
 		t.Errorf("%s: %s", r.Verdict, r.Problem)
 	}
-	bursts, points := confirmations(r)
-	if len(points) != len(bursts) || !slices.ContainsFunc(points, func(p Point) bool { return p.Batch == first }) {
-		t.Errorf("confirmed %v by %+v", points, bursts)
-	}
 }
 
-// refusing runs out of memory at the last shape of jobs that it refuses.
-type refusing struct {
-	*machine
-	refuses func(trainer.Job) bool
-}
-
-func (m refusing) Burst(ctx context.Context, job trainer.Job) (trainer.Burst, error) {
-	b, err := m.machine.Burst(ctx, job)
-	if err == nil && m.refuses(job) {
-		b.Result.Outcome = trainer.OOM
-		b.Summary.Steps = b.Summary.Steps[:len(b.Summary.Steps)-1]
-	}
-	return b, err
-}
-
-// What one process tells apart by 2 % is a tie, which goes to less memory; of two
-// processes it would be too little to be sure.
-func TestATieOfOneProcessIsSure(t *testing.T) {
+// Candidates with other accumulations share a process, and each is told what its own
+// updates cost.
+func TestUpdatesOfThoseThatShare(t *testing.T) {
 	m := laptop()
-	m.t0, m.noise = 0.003, 0.005
-	r, err := study(m, 64<<30).Run(context.Background())
+	m.noise, m.update = 0.002, 0.03
+	s := study(m, 64<<30)
+	r, err := s.prepare()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if bursts, points := confirmations(r); len(bursts) != 1 || len(points) != 2 {
-		t.Fatalf("confirmed %v by %+v", points, bursts)
+	if err := r.bursts.open(context.Background(), ""); err != nil {
+		t.Fatal(err)
 	}
-	if r.Config.Plan.Batch != 4 {
-		t.Errorf("batch %d, which is hardly faster and takes twice the memory", r.Config.Plan.Batch)
+	r.space = r.axes.space(r.axes.bits[0])
+	if err := r.calibrate(context.Background()); err != nil {
+		t.Fatal(err)
 	}
+	r.enumerate()
+	var group []*confirmation
+	for _, c := range r.outcome.Feasible {
+		if c.Accumulation > 1 && !c.Checkpointing {
+			group = append(group, r.confirmation(c))
+		}
+	}
+	done, partly, err := r.confirmTogether(context.Background(), group)
+	if err != nil || partly != nil || len(done) != len(group) || len(group) < 2 {
+		t.Fatalf("of %d candidates %d were measured, %+v in part: %v", len(group), len(done), partly, err)
+	}
+	for _, f := range done {
+		config := r.config(f.Point)
+		if want, _, _ := m.truth(config, s.Prompts); math.Abs(f.SecondsPerUsefulToken/want-1) > 0.02 {
+			t.Errorf("%s: %.4g s a useful token, true is %.4g", f.Point, f.SecondsPerUsefulToken, want)
+		}
+	}
+}
+
+// dying runs out of memory in processes that batches of four and more share, after so
+// many of their steps.
+type dying struct {
+	*machine
+	steps  func(all int) int
+	shared []trainer.Job
+}
+
+func (m *dying) Burst(ctx context.Context, job trainer.Job) (trainer.Burst, error) {
+	b, err := m.machine.Burst(ctx, job)
+	batches := map[int]bool{}
+	for _, s := range job.Shapes {
+		batches[s.Batch] = true
+	}
+	if err == nil && len(batches) > 1 && !batches[1] && !batches[2] {
+		m.shared = append(m.shared, job)
+		b.Result.Outcome = trainer.OOM
+		b.Summary.Steps = b.Summary.Steps[:m.steps(len(b.Summary.Steps))]
+	}
+	return b, err
 }

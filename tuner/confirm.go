@@ -115,23 +115,21 @@ func (r *run) confirm(ctx context.Context) (*finalist, error) {
 			continue
 		}
 		tried[c.Point] = true
-		f, along, err := r.confirmWith(ctx, c, r.companions(c, tried))
+		done, part, err := r.confirmTogether(ctx, append([]*confirmation{r.confirmation(c)}, r.companions(c, tried)...))
 		if errors.Is(err, errSpent) {
 			break
 		}
-		switch {
-		case err != nil:
+		if err != nil {
 			return nil, err
-		case f != nil && f.lacks == "":
-			r.measured = append(r.measured, f)
-			for _, g := range along {
-				tried[g.Point] = true
-				r.measured = append(r.measured, g)
-			}
-			r.enumerate()
-		case f != nil:
-			partly = append(partly, f)
 		}
+		for _, f := range done {
+			tried[f.Point] = true
+			r.measured = append(r.measured, f)
+		}
+		if part != nil {
+			partly = append(partly, part)
+		}
+		r.enumerate()
 	}
 	r.noteUntried(tried)
 	partly = slices.DeleteFunc(partly, func(f *finalist) bool { return !r.feasible(f.Point) })
@@ -163,6 +161,10 @@ func (r *run) nextFinalist(done []*finalist, tried map[Point]bool) (search.Candi
 		}
 	}
 	return search.Candidate{}, false
+}
+
+func (r *run) feasible(p Point) bool {
+	return slices.ContainsFunc(r.outcome.Feasible, func(c search.Candidate) bool { return c.Point == p })
 }
 
 // clearlyFaster reports whether c is predicted to be faster than all that was measured, by
@@ -207,185 +209,6 @@ func (r *run) worthTrying(c search.Candidate, f *finalist) bool {
 // needForWinner is the time to keep for the stability burst and the rehearsal.
 func (r *run) needForWinner() time.Duration {
 	return 2*r.loadTime() + r.Wishes.Budget/4
-}
-
-// confirmOne runs one candidate. It returns nil when the burst died or did not fit,
-// after which the space is enumerated again without the likes of it. A burst that
-// was too slow proves nothing of the kind: if the time is there, a smaller one is
-// run; if not, the finalist says what it lacks.
-func (r *run) confirmOne(ctx context.Context, c search.Candidate) (*finalist, error) {
-	f, _, err := r.confirmWith(ctx, c, nil)
-	return f, err
-}
-
-// confirmWith runs one candidate as confirmOne does and others in turns with it, in
-// the same process: those of which time and peak were measured there are returned, too.
-func (r *run) confirmWith(ctx context.Context, c search.Candidate, others []search.Candidate) (*finalist, []*finalist, error) {
-	share := r.bursts.share(4)
-	group := []*confirmation{r.confirmation(c, share)}
-	for _, o := range others {
-		group = append(group, r.confirmation(o, share))
-	}
-	f, job := group[0].finalist, r.inOneProcess(group, share)
-	for {
-		p := c.Point
-		p.Accumulation = job.Config.Plan.Accumulation
-		burst, err := r.bursts.run(ctx, "confirm", "run "+inTurns(group), c.Point, job)
-		if errors.Is(err, errSpent) && f.lacks != "" {
-			break // what the first burst showed is what there is
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		r.observe(burst)
-		if !burst.Result.Outcome.Good() {
-			r.noteDeath(c.Condition(), job.Shapes, burst)
-			r.learn(burst, p)
-			r.enumerate()
-			if len(group) > 1 && r.feasible(c.Point) {
-				return r.confirmWith(ctx, c, nil) // another one was too much
-			}
-			return nil, nil, nil
-		}
-		learned := r.learn(burst, p)
-		for _, m := range group {
-			m.alone = learned || m.alone
-			if again, ok := r.problem().Predict(m.Point); ok {
-				m.Candidate = again
-			}
-		}
-		r.enumerate()
-		r.notePace(c.Condition(), burst)
-		for _, m := range group {
-			r.measure(m.finalist, burst, m.strata, r.stepOf(m.Point))
-			m.process = len(r.report.Bursts)
-		}
-		if f.ratio == 0 && compiled(burst) {
-			r.noteUntimed(c.String())
-		}
-		if f.peak > r.usable() {
-			r.fail(c.Point, "measured to exceed the memory limit")
-			return nil, nil, nil
-		}
-		again := f.lacks != ""
-		if f.lacks = r.lacking(f); f.lacks == "" || again || r.leanest(c) > r.bursts.left() {
-			break
-		}
-		strata, shapes := leanShapes(f.plan, r.stepOf(c.Point), r.settling(r.seconds(c.Point, f.plan.Widest)))
-		if slices.Equal(shapes, job.Shapes) {
-			break
-		}
-		group = group[:1]
-		group[0].strata = strata
-		job.Config, job.Shapes, job.Budget = f.config, shapes, r.bursts.left()
-	}
-	if f.lacks != "" {
-		r.assume(f)
-		return f, nil, nil
-	}
-	r.note(f, group[0].predicted)
-	var along []*finalist
-	for _, m := range group[1:] {
-		switch {
-		case m.peak > r.usable():
-			r.fail(m.Point, "measured to exceed the memory limit")
-		case r.lacking(m.finalist) == "":
-			r.note(m.finalist, m.predicted)
-			along = append(along, m.finalist)
-			ran := &r.report.Bursts[m.process-1]
-			ran.Companions = append(ran.Companions, m.Point)
-		}
-	}
-	return f, along, nil
-}
-
-// inOneProcess is the job that runs all of a group in turns, smallest first. Updates come
-// as often as the one with the most steps to one has them, and the largest says what cache
-// there is room for.
-func (r *run) inOneProcess(group []*confirmation, share time.Duration) trainer.Job {
-	largest := slices.MaxFunc(group, func(a, b *confirmation) int { return cmp.Compare(a.PeakBytes, b.PeakBytes) })
-	r.setCache(largest.finalist)
-	for _, m := range group {
-		m.config.Plan.CacheLimit = largest.config.Plan.CacheLimit
-	}
-	// A burst that measures the widest batch must reach it: its budget is twice
-	// what it should take.
-	job := trainer.Job{Config: group[0].config, Budget: 2 * max(share, 2*time.Second), MaxPeakBytes: r.usable()}
-	for _, m := range group {
-		job.Config.Plan.Accumulation = max(job.Config.Plan.Accumulation, m.Accumulation)
-		job.Shapes = append(job.Shapes, m.shapes...)
-	}
-	slices.SortStableFunc(job.Shapes, byPositions)
-	return job
-}
-
-// confirmation is a finalist with its part of the burst that measures it.
-type confirmation struct {
-	*finalist
-	predicted search.Candidate
-	strata    []stratum
-	shapes    []trainer.Shape
-}
-
-func (r *run) confirmation(c search.Candidate, share time.Duration) *confirmation {
-	f := &finalist{Candidate: c, plan: r.epoch(c.Batch, c.MaxSeqLength), config: r.config(c.Point)}
-	at := r.stepOf(c.Point)
-	strata, shapes := confirmShapes(f.plan, at, (share-r.loadTime()).Seconds()/r.pace, r.confirmSteps(), r.settling(at(f.plan.Widest)))
-	return &confirmation{f, c, strata, shapes}
-}
-
-func inTurns(group []*confirmation) string {
-	text := group[0].String()
-	for _, m := range group[1:] {
-		text += fmt.Sprintf(" and %d × %d", m.Batch, m.Accumulation)
-	}
-	if len(group) > 1 {
-		text += " in turns"
-	}
-	return text
-}
-
-func (r *run) feasible(p Point) bool {
-	return slices.ContainsFunc(r.outcome.Feasible, func(c search.Candidate) bool { return c.Point == p })
-}
-
-// companions are candidates that would follow c in processes of their own, and may as well
-// run in turns with it: they are loaded with the same and update as it does, so that no more
-// than their steps is spent, and what the machine does to the process it does to all of them.
-func (r *run) companions(c search.Candidate, tried map[Point]bool) []search.Candidate {
-	if r.Wishes.Prefer != Speed || !r.feasible(c.Point) {
-		return nil
-	}
-	share := r.bursts.share(4)
-	left := (share - r.loadTime()).Seconds() - r.takes(c.Point, r.confirmation(c, share).shapes)
-	var out []search.Candidate
-	for _, d := range r.outcome.Feasible {
-		if len(r.measured)+1+len(out) >= maxFinalists {
-			break
-		}
-		alike := d.Condition() == c.Condition() && d.MaxSeqLength == c.MaxSeqLength && d.Batch != c.Batch && (d.Accumulation > 1) == (c.Accumulation > 1)
-		if !alike || tried[d.Point] || !r.worthConfirming(d) {
-			continue
-		}
-		gain := 1 - r.lighten(d).SecondsPerUsefulToken/r.lighten(c).SecondsPerUsefulToken
-		takes := r.takes(d.Point, r.confirmation(d, share).shapes)
-		if takes <= left && expected(gain, math.Hypot(betweenProcesses, r.model.TimeError())) > worthAProcess {
-			out = append(out, d)
-			left -= takes
-		}
-	}
-	return out
-}
-
-// lacking says what a confirmation did not come to.
-func (r *run) lacking(f *finalist) string {
-	switch {
-	case f.ratio == 0:
-		return fmt.Sprintf("its confirmation was too slow to be timed (%s): its speed is predicted", r.paceText())
-	case f.peak == 0:
-		return fmt.Sprintf("its confirmation did not reach the widest batch in its time (%s): its peak is predicted", r.paceText())
-	}
-	return ""
 }
 
 // predicted is a finalist of which nothing but the model speaks.
@@ -466,46 +289,6 @@ func (r *run) takes(p Point, shapes []trainer.Shape) float64 {
 	return sum * r.pace
 }
 
-// leanShapes are the fewest steps that tell speed and peak: two in the middle of the
-// epoch, and two at its widest batch.
-func leanShapes(e *epoch, at func(trainer.Shape) float64, widest int) ([]stratum, []trainer.Shape) {
-	strata := e.strata(1, at)
-	last := trainer.Shape{Batch: e.Widest.Batch, Width: e.Widest.Width, Steps: widest}
-	if len(strata) == 0 || strata[0].shape.Width == last.Width {
-		return strata, []trainer.Shape{last}
-	}
-	return strata, []trainer.Shape{{Batch: strata[0].shape.Batch, Width: strata[0].shape.Width, Steps: 2}, last}
-}
-
-// confirmShapes picks the shapes that stand for the epoch, narrowest first, and
-// the widest last. Most is how many steps of a shape are enough.
-func confirmShapes(e *epoch, at func(trainer.Shape) float64, seconds float64, most, atWidest int) ([]stratum, []trainer.Shape) {
-	widest := at(e.Widest) * float64(atWidest)
-	steps, parts := calibrateFor, maxStrata
-	if widest+3*at(e.Widest) > seconds {
-		parts, steps = 2, 2
-	}
-	strata := e.strata(parts, at)
-	once := 0.0
-	for _, s := range strata {
-		once += at(s.shape)
-	}
-	if once > 0 && parts == maxStrata {
-		steps = min(max(int((seconds-widest)/once), steps), most)
-	}
-	var shapes []trainer.Shape
-	for _, s := range strata {
-		if s.shape != (trainer.Shape{Batch: e.Widest.Batch, Width: e.Widest.Width}) {
-			shapes = append(shapes, trainer.Shape{Batch: s.shape.Batch, Width: s.shape.Width, Steps: steps})
-		}
-	}
-	last := trainer.Shape{Batch: e.Widest.Batch, Width: e.Widest.Width, Steps: atWidest}
-	if len(shapes) < len(strata) { // the widest stands for a stratum, too
-		last.Steps = max(steps, atWidest)
-	}
-	return strata, append(shapes, last)
-}
-
 // measure fills in what the confirmation burst showed.
 func (r *run) measure(f *finalist, b trainer.Burst, strata []stratum, at func(trainer.Shape) float64) {
 	var variance, weights float64
@@ -535,7 +318,7 @@ func (r *run) measure(f *finalist, b trainer.Burst, strata []stratum, at func(tr
 		f.peak, f.jitter = peak, jitter
 	}
 	if compiled(b) || !f.plan.packed { // nearly every packed batch has a shape of its own, and without tracing that costs nothing
-		f.trace = traceSeconds(b)
+		f.trace = traceSeconds(b, f.Batch)
 	}
 	for _, s := range b.Summary.Steps {
 		if s.Shape.Batch == f.Batch { // others in turns with it have other caches

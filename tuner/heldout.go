@@ -25,7 +25,8 @@ type HeldOut struct {
 	PeakBytes int64             `json:"measured_peak_bytes"` // highest of its steps
 	Measured  float64           `json:"measured_seconds"`    // least of its timed steps, which is what is predicted
 	// Pace is how many times as long as predicted the same process took for witnesses,
-	// shapes that calibration had timed: what the machine does to whole processes.
+	// shapes that calibration had timed: what the machine does to a whole process, and, at
+	// ranks that were not calibrated with, what is predicted wrongly of all shapes alike.
 	Pace       trainer.Opt[float64] `json:"pace,omitzero"`
 	Arithmetic trainer.Opt[int64]   `json:"arithmetic_peak_bytes,omitzero"` // from the model's files alone
 }
@@ -129,14 +130,14 @@ const (
 	witnesses = 3
 
 	// What a prediction is held against is to be known well: by so many steps, or as many
-	// as that many seconds hold. The two timed steps of a calibration differ by a tenth
-	// from one time to the next where other programs come and go.
+	// as that many seconds hold. Two differ by a tenth from one time to the next where other
+	// programs come and go.
 	truthSteps   = 12
 	truthSeconds = 0.5
 )
 
-// witnesses are shapes that calibration timed as p has them, evenly from the smallest
-// to the largest.
+// witnesses are shapes that calibration timed at its first rank, with checkpointing as p
+// has it, evenly from the smallest to the largest.
 func (r *run) witnesses(p Point) []trainer.Shape {
 	var timed []trainer.Shape
 	for _, s := range r.samples {

@@ -83,28 +83,39 @@ func (r *run) missed(f *finalist) float64 {
 // weigh puts into cs what calibration and confirmation together say of the time of
 // each finalist. Both are measurements, by different processes, and processes of
 // one configuration differ: one of them alone has called the slower one of two
-// faster; finalists that one process ran in turns are compared by their steps. What all
+// faster. Finalists that one process ran in turns differ by less. What all
 // predictions miss alike says nothing of who is faster.
 func (r *run) weigh(done []*finalist, cs []search.Candidate) {
-	var shift float64
+	var shift float64            // of all
+	of := map[int]float64{}      // of each process
+	spread := map[int]float64{}  // of its finalists
+	members := map[int]float64{} // so many
 	for _, f := range done {
-		shift += math.Log(r.missed(f)) / float64(len(done))
+		missed := math.Log(r.missed(f))
+		shift += missed / float64(len(done))
+		of[f.process] += missed
+		spread[f.process] += f.spread
+		members[f.process]++
 	}
-	apart := between(done...)
+	told := r.model.TimeError()
 	for i, f := range done {
 		if f.alone {
 			continue
 		}
-		told := math.Hypot(r.model.TimeError(), apart)
-		shown := math.Hypot(f.spread, apart)
-		share := told * told / (told*told + shown*shown) // of the confirmation
-		cs[i] = atPace(cs[i], math.Exp((1-share)*(shift-math.Log(r.missed(f)))))
+		n := members[f.process]
+		process := of[f.process] / n
+		believed := shift + (process-shift)*weight(math.Hypot(told, betweenProcesses), math.Hypot(spread[f.process]/n, betweenProcesses)) +
+			(math.Log(r.missed(f))-process)*weight(math.Hypot(told, withinProcess), math.Hypot(f.spread, withinProcess))
+		cs[i] = atPace(cs[i], math.Exp(believed-math.Log(r.missed(f))))
 	}
 }
 
-// between is by how much the times of finalists differ for their processes' sake.
-func between(all ...*finalist) float64 {
-	if slices.ContainsFunc(all, func(f *finalist) bool { return f.process != all[0].process }) {
+// weight is that of what was shown beside what was told, by their errors.
+func weight(told, shown float64) float64 { return told * told / (told*told + shown*shown) }
+
+// between is by how much the times of two finalists differ for their processes' sake.
+func between(one, other *finalist) float64 {
+	if one.process != other.process {
 		return betweenProcesses
 	}
 	return withinProcess

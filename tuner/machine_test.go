@@ -49,6 +49,8 @@ type machine struct {
 	ahead     float64                                    // share of a peak that is there only because MLX runs ahead, as far as its limit lets it
 	slows     float64                                    // each step of a burst takes this share longer than the one before
 
+	update float64 // seconds that the steps which end an update take longer
+
 	ran    map[string]int // job → times
 	onCall func(n int) error
 	calls  int
@@ -174,6 +176,9 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 			break
 		}
 		seconds := m.seconds(job.Config, b.Shape) * math.Exp(m.noise*rng.NormFloat64())
+		if (i+1)%max(job.Config.Plan.Accumulation, 1) == 0 {
+			seconds += m.update
+		}
 		seconds *= waits * (1 + m.slows*float64(i))
 		if m.busy != nil {
 			seconds *= m.busy(m.calls, rng)

@@ -75,7 +75,7 @@ func (r *run) observe(b trainer.Burst) {
 		return
 	}
 	first := steps[0]
-	r.first = first.Seconds
+	r.first, r.compiles = first.Seconds, compiled(b)
 	r.load = max(r.load, first.Elapsed.Seconds()-first.Seconds-first.DataSeconds)
 	if r.device == "cuda" {
 		return // the process's footprint is host memory, the limit is the card's
@@ -110,12 +110,15 @@ func (r *run) noteDeath(c predict.Condition, shapes []trainer.Shape, b trainer.B
 	}
 	steps := b.Summary.Steps
 	for _, s := range shapes {
-		n := 0
+		n, settling := 0, 0.0
 		for n < min(len(steps), s.Steps) && steps[n].Shape.Batch == s.Batch && steps[n].Shape.Width == s.Width {
+			if n > 0 {
+				settling += steps[n].Seconds
+			}
 			n++
 		}
 		steps = steps[n:]
-		ended := n == s.Steps || b.Job.ShapeSeconds > 0 && n >= trainer.LeastSteps
+		ended := n == s.Steps || b.Job.ShapeSeconds > 0 && n >= trainer.LeastSteps && settling >= b.Job.ShapeSeconds
 		if len(steps) == 0 && !ended {
 			r.deaths[c] = append(r.deaths[c], trainer.Shape{Batch: s.Batch, Width: s.Width})
 			return

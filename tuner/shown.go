@@ -97,11 +97,11 @@ func peakOf(b trainer.Burst, shape trainer.Shape) (highest, jitter int64) {
 }
 
 // traceSeconds is what the first step of a shape took beyond the others: the
-// median over shapes, and never less than nothing.
-func traceSeconds(b trainer.Burst) float64 {
+// median over shapes of so many rows, and never less than nothing.
+func traceSeconds(b trainer.Burst, batch int) float64 {
 	var extra []float64
 	for _, s := range b.Summary.Shapes {
-		if s.Steps > 1 {
+		if s.Steps > 1 && s.Batch == batch {
 			extra = append(extra, stepsOf(b, trainer.Shape{Batch: s.Batch, Width: s.Width})[0].Seconds-s.StepSeconds)
 		}
 	}

@@ -142,6 +142,7 @@ type run struct {
 	cache      int64                                 // most that MLX kept of freed buffers
 	load       float64                               // seconds from start to first step
 	first      float64                               // seconds of the last burst's first step
+	compiles   bool                                  // steps, as the last burst said
 	update     float64                               // seconds that a step which ends an update takes longer than one that accumulates; 0 before that was seen
 	noise      []float64                             // relative differences of the steps of one shape in one burst
 	untimed    bool                                  // some burst ended well and gave no times

@@ -18,7 +18,7 @@ func (m *machine) truth(c trainer.Config, prompts []int32) (secondsPerUseful, to
 	var seconds float64
 	var tokens, useful int64
 	for _, b := range data.PlanBatches(m.lengths, m.batching(c)) {
-		seconds += m.seconds(c, b.Shape)
+		seconds += m.seconds(c, b.Shape) + m.update/float64(c.Plan.Accumulation)
 		tokens += b.Tokens
 		for _, row := range b.Rows {
 			useful += data.Supervised(m.lengths[row], prompts[row], c.Data.MaxSeqLength)

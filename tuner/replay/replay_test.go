@@ -99,11 +99,11 @@ func TestReplay(t *testing.T) {
 		}
 		fmt.Println(row("**tune**", mine))
 		var fresh []*race
-		for seed := range *fullReplay {
+		for seed := range 4 * *fullReplay {
 			r, _, _ := ours(t, g, freshSeeds+uint64(seed))
 			fresh = append(fresh, r)
 		}
-		fmt.Println(row("tune, other seeds", fresh))
+		fmt.Println(row(fmt.Sprintf("tune, %d other seeds", len(fresh)), fresh))
 		for _, s := range []struct {
 			name string
 			s    searcher
