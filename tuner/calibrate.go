@@ -26,6 +26,11 @@ const (
 	settled      = 8   // steps a shape
 	settleWithin = 0.5 // seconds
 
+	// Other programs slow a CPU down for tenths of a second at a time, which the two timed
+	// steps of a small shape do not outlast: it runs as many as one of the widest batch
+	// takes, up to so many.
+	calmSteps = 5
+
 	maxTries = 3 // of a calibration burst whose process dies
 
 	packedTimes = 1.4 // of a step on a CPU
@@ -189,11 +194,12 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 func (r *run) aheadOfWork() bool { return predict.WorksAhead(r.device) }
 
 // shapeSteps is how many steps a shape is run for, at most.
-func (r *run) shapeSteps() int {
+func (r *run) shapeSteps(s trainer.Shape) int {
 	if r.aheadOfWork() {
 		return settled
 	}
-	return calibrateFor
+	widest := r.epoch(r.largestBatch(), slices.Max(r.space.Caps)).Widest
+	return min(max(int(widest.Positions()/max(s.Positions(), 1)), calibrateFor), calmSteps)
 }
 
 // shapeSeconds is after how long fewer will do.
@@ -240,7 +246,7 @@ func (r *run) smallerShapes(p Point, before []trainer.Shape) []trainer.Shape {
 	fatal := slices.MinFunc(r.deaths[p.Condition()], func(a, b trainer.Shape) int { return cmp.Compare(a.Positions(), b.Positions()) })
 	all := r.epoch(r.smallestBatch(), p.MaxSeqLength).shapes()
 	for _, s := range all {
-		s.Steps = r.shapeSteps()
+		s.Steps = r.shapeSteps(s)
 		if s.Positions() <= fatal.Positions()*7/10 && !slices.Contains(before, s) {
 			out = append(out, s)
 		}
@@ -351,7 +357,7 @@ func (r *run) calibrationShapes(p Point) []trainer.Shape {
 			continue
 		}
 		s := shapes[int(math.Round(want.quantile*float64(len(shapes)-1)))]
-		s.Steps = r.shapeSteps()
+		s.Steps = r.shapeSteps(s)
 		if r.deadly(p.Condition(), s) || slices.Contains(all, s) || !r.safe(p, s) {
 			continue
 		}
@@ -363,7 +369,7 @@ func (r *run) calibrationShapes(p Point) []trainer.Shape {
 	if len(all) == 0 { // try the smallest all the same: the estimate may be wrong
 		if shapes := r.epoch(small, limit).shapes(); len(shapes) > 0 {
 			s := shapes[0]
-			s.Steps = r.shapeSteps()
+			s.Steps = r.shapeSteps(s)
 			all = append(all, s)
 		}
 	}

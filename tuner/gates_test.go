@@ -39,7 +39,7 @@ func TestGates(t *testing.T) {
 		{"all is well", func(*machine, *Study) {}, "", false, false},
 		{"a loss that is no number", func(m *machine, _ *Study) {
 			m.loss = func(_ trainer.Config, step int) float64 {
-				return map[bool]float64{true: 2, false: math.NaN()}[step < 30]
+				return map[bool]float64{true: 2, false: math.NaN()}[step < 40]
 			}
 		}, "finite loss", false, false},
 		{"a loss that strays", func(m *machine, _ *Study) {
