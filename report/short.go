@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/mlxdyno/mlxdyno/trainer"
@@ -58,9 +59,29 @@ func shortSpeed(r tuner.Report) string {
 		return fmt.Sprintf("%s, %s × the speed of the defaults (%s), as %s comes first (--prefer)", text, number(v), how, r.Wishes.Prefer)
 	}
 	if differs && alike > 1/(1+tuner.Tie) {
-		return fmt.Sprintf("%s, %s × as fast as the defaults would be at the same bits, rank and length; with their own they are faster (%s ×, %s)", text, number(alike), number(v), how)
+		return fmt.Sprintf("%s, %s × the speed of the defaults (%s), which have %s; at the same bits, rank and length it is %s × as fast", text, number(v), how, others(r), number(alike))
 	}
 	return fmt.Sprintf("%s; the defaults are %s to be faster (%s ×): mlxdyno tune --compare tells", text, how, number(v))
+}
+
+// others are bits, rank and length of the defaults where they are not the chosen ones.
+func others(r tuner.Report) string {
+	c, start := r.Config, r.Start.Config
+	var parts []string
+	switch bits := start.Model.Quantize; bits {
+	case c.Model.Quantize:
+	case 0:
+		parts = append(parts, "the base as stored")
+	default:
+		parts = append(parts, fmt.Sprintf("the base with %d bits", bits))
+	}
+	if start.Quality.Rank != c.Quality.Rank {
+		parts = append(parts, fmt.Sprintf("rank %d", start.Quality.Rank))
+	}
+	if start.Data.MaxSeqLength != c.Data.MaxSeqLength {
+		parts = append(parts, "length "+grouped(int64(start.Data.MaxSeqLength)))
+	}
+	return strings.Join(parts, " and ")
 }
 
 func shortMemory(r tuner.Report) string {
@@ -89,8 +110,11 @@ func shortQuality(r tuner.Report) string {
 		parts = append(parts, fmt.Sprintf("the base with %d bits: %s", bits, bitsCost(r, bits)))
 	}
 	rank := fmt.Sprintf("rank %d", c.Quality.Rank)
-	if was := start.Quality.Rank; was != c.Quality.Rank {
-		rank += fmt.Sprintf(" (%d before), at the same alpha", was)
+	switch was := start.Quality.Rank; {
+	case r.Baseline != nil:
+		rank += currentRank(r)
+	case was != c.Quality.Rank:
+		rank += fmt.Sprintf(" (%d by default), at the same alpha", was)
 	}
 	parts = append(parts, rank)
 	if d := r.Data; d.RowsCut > 0 {
@@ -99,6 +123,18 @@ func shortQuality(r tuner.Report) string {
 		parts = append(parts, "no row is cut")
 	}
 	return strings.Join(parts, "; ")
+}
+
+// currentRank says how rank and scale differ from those of the configuration in use.
+func currentRank(r tuner.Report) string {
+	text, theirs := "", r.Baseline.B
+	if was, differs := theirs.Knobs["rank"]; differs {
+		text += fmt.Sprintf(" (%s in %s)", was, theirs.Name)
+	}
+	if was, differs := theirs.Knobs["scale"]; differs {
+		text += fmt.Sprintf(", scale %g (%s there)", r.Config.Quality.Scale, was)
+	}
+	return text
 }
 
 // bitsCost is what so many bits cost, or why that is not known.
@@ -127,6 +163,13 @@ func shortDoubt(r tuner.Report) string {
 	text := "measured"
 	if r.Verdict != tuner.Confirmed {
 		text = "not confirmed"
+	}
+	var failed []string
+	for _, g := range r.Failed() {
+		failed = append(failed, strconv.Quote(g.Name))
+	}
+	if len(failed) > 0 {
+		text += " (it did not pass " + strings.Join(failed, " and ") + ")"
 	}
 	if e.PeakError > 0 {
 		text += ", the peak to " + within(e.PeakError)

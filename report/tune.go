@@ -71,18 +71,25 @@ func Tune(w io.Writer, r tuner.Report, s Style, on Onward) error {
 	return p.flush(w)
 }
 
-// confirmed names the advisory gates that did not pass: they fail nothing, and
+// confirmed names the advisory gates that did not pass, or of which nothing is known: they fail nothing, and
 // widen the stated errors.
 func confirmed(gates []tuner.Gate) string {
 	text := "confirmed: measured, and every required gate passed"
-	var not []string
+	var not, unknown []string
 	for _, g := range gates {
-		if g.Advisory && !g.Passed {
+		switch {
+		case g.Passed || !g.Advisory:
+		case g.Observed.Known():
 			not = append(not, g.Name)
+		default:
+			unknown = append(unknown, g.Name)
 		}
 	}
 	if len(not) > 0 {
 		text += "; advisory, and not passed: " + strings.Join(not, ", ")
+	}
+	if len(unknown) > 0 {
+		text += "; advisory, and not known: " + strings.Join(unknown, ", ")
 	}
 	return text
 }

@@ -68,7 +68,8 @@ func (r *run) decideQuality(d *decision, f *finalist) {
 	if d.config.Quality.Scale != r.Base.Config.Quality.Scale {
 		d.because("scale", "keeps alpha = scale × rank at %g", r.Base.Config.Alpha())
 	}
-	note := fmt.Sprintf("%s; %.0f tok/s measured, %d of %d configurations fit", why["batch-size"], f.TokensPerSecond, len(r.outcome.Feasible), r.outcome.Enumerated)
+	predicted := r.outcome.Enumerated - r.outcome.Infeasible[search.WhyNoMeasure]
+	note := fmt.Sprintf("%s; %.0f tok/s measured, %d of %d configurations that could be predicted fit", why["batch-size"], f.TokensPerSecond, len(r.outcome.Feasible), predicted)
 	d.because("batch-size", "%s", note)
 	d.because("grad-accumulation-steps", "%s", why["grad-accumulation-steps"])
 	other := f.Point
@@ -76,6 +77,8 @@ func (r *run) decideQuality(d *decision, f *finalist) {
 	if c, ok := r.problem().Predict(other); ok {
 		d.because("grad-checkpoint", "the other way: %.0f tok/s and %s at %d × %d (predicted)",
 			c.TokensPerSecond/f.ratio, trainer.FormatBytes(c.PeakBytes), gc.Batch, gc.Width)
+	} else if why := r.problem().Reject(other); why != "" {
+		d.because("grad-checkpoint", "the other way is out: %s", why)
 	} else if !r.couldPay(other) {
 		d.because("grad-checkpoint", "batches fit without it that are as fast as those that it could make room for; it saves memory only (not measured)")
 	} else {
@@ -234,7 +237,7 @@ func (r *run) rank(f *finalist) {
 		all[i] = r.corrected(all[i], f)
 	}
 	search.Order(all, r.Wishes.Prefer)
-	f.Chosen, f.Fits = true, true
+	f.Chosen, f.Fits = true, f.peak+f.jitter <= r.usable()
 	all = append([]Candidate{f.Candidate}, all...)
 	r.report.Pareto = search.Pareto(all)
 	r.report.Candidates = all[:min(len(all), topCandidates)]
@@ -263,16 +266,19 @@ func (r *run) verdict() {
 		r.report.Verdict, r.report.Problem, r.report.Hint = Unconfirmed, strings.Join(r.lacks, "; "), r.moreTime()
 		return
 	}
-	for _, g := range r.report.Gates {
-		if !g.Passed && !g.Advisory {
-			r.report.Verdict = Unconfirmed
-			r.report.Problem = fmt.Sprintf("the chosen configuration did not pass %q: %s", g.Name, g.Text)
-			r.report.Hint = "run mlxdyno doctor with the same model and data; it looks for the cause"
-			if g.Name == gateProcess {
-				r.report.Hint = fmt.Sprintf("allow it %s with --max-memory", trainer.FormatBytes(int64(g.Observed.Or(0))))
-			}
-			return
-		}
+	failed := r.report.Failed()
+	if len(failed) == 0 {
+		return
+	}
+	g := failed[0]
+	r.report.Verdict = Unconfirmed
+	r.report.Problem = fmt.Sprintf("the chosen configuration did not pass %q: %s", g.Name, g.Text)
+	r.report.Hint = "run mlxdyno doctor with the same model and data; it looks for the cause"
+	switch g.Name {
+	case gateProcess:
+		r.report.Hint = fmt.Sprintf("allow it %s with --max-memory", trainer.FormatBytes(int64(g.Observed.Or(0))))
+	case gatePeak:
+		r.report.Hint = fmt.Sprintf("allow the process %s with --max-memory", trainer.FormatBytes(int64(g.Observed.Or(0))+r.beside()))
 	}
 }
 

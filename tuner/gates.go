@@ -24,6 +24,7 @@ const (
 const (
 	gateLeak      = "leak"
 	gateRehearsal = "rehearsal"
+	gatePeak      = "peak within the limit"
 	gateProcess   = "process within the limit"
 )
 
@@ -128,7 +129,7 @@ func (r *run) judgePeak(g gates, f *finalist, s *steadiness, b trainer.Burst) {
 	for _, step := range b.Summary.Steps {
 		f.cache = max(f.cache, step.Memory.Cache.Or(0))
 	}
-	g.add("peak within the limit", float64(f.peak+f.jitter), float64(r.usable()), "B", "%s and %s of jitter at the widest batch (%d × %d), of the %s that are usable",
+	g.add(gatePeak, float64(f.peak+f.jitter), float64(r.usable()), "B", "%s and %s of jitter at the widest batch (%d × %d), of the %s that are usable",
 		trainer.FormatBytes(f.peak), trainer.FormatBytes(f.jitter), f.plan.Widest.Batch, f.plan.Widest.Width, trainer.FormatBytes(r.usable()))
 }
 

@@ -60,12 +60,14 @@ func (r *run) tooLittle() *impossible {
 		trainer.FormatBytes(r.Limit.Bytes), r.Limit.Source, widest.Batch, widest.Width, bitsText([]int{p.Bits}), trainer.FormatBytes(need), how)
 	if outside > 0 {
 		text += fmt.Sprintf(", and the process %s beside it", trainer.FormatBytes(outside))
+	} else {
+		text += ", and what the process has beside MLX, which no burst has shown, comes on top"
 	}
 	memory := "close other programs"
 	if r.Wishes.MaxMemory > 0 {
 		memory = "raise --max-memory"
 	}
-	hints := []string{fmt.Sprintf("%s, so that %s and more may be used", memory, trainer.FormatBytes(need+need/10+outside))}
+	hints := []string{fmt.Sprintf("%s, so that %s and more may be used", memory, trainer.FormatBytes(need+need/5+outside))}
 	if !r.userSet("quantize") && !slices.Contains(bits, 4) {
 		hints = append(hints, "allow fewer bits with --min-bits 4")
 	}

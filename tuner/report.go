@@ -1,6 +1,7 @@
 package tuner
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mlxdyno/mlxdyno/trainer"
@@ -53,6 +54,8 @@ type Report struct {
 	Keys   Keys        `json:"keys"`
 	Seed   uint64      `json:"seed"`
 
+	File string `json:"file,omitempty"` // where the configuration was written
+
 	// Changed names what is otherwise than when the last bursts that are kept of
 	// this model or data were run, for which they were run again.
 	Changed []string `json:"changed,omitempty"`
@@ -98,6 +101,11 @@ type Gate struct {
 	Required float64              `json:"required"`           // Observed must not exceed it
 	Unit     string               `json:"unit,omitempty"`
 	Text     string               `json:"text"` // the same for a person
+}
+
+// Failed are the required gates that were not passed.
+func (r *Report) Failed() []Gate {
+	return slices.DeleteFunc(slices.Clone(r.Gates), func(g Gate) bool { return g.Passed || g.Advisory })
 }
 
 // Check is one prediction and the measurement that tested it.

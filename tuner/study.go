@@ -206,7 +206,7 @@ func (r *run) search(ctx context.Context) error {
 		r.space = r.axes.space(bits)
 		if !r.mayFit() {
 			r.report.NotTried = append(r.report.NotTried, NotTried{
-				What: bitsText(bits), Why: "by the estimate from the model's files not even the smallest step fits the " + trainer.FormatBytes(max(r.usable(), 0)) + " that are left to it"})
+				What: bitsText(bits), Why: "by the estimate from the model's files not even the smallest step fits what the process leaves of the limit, " + trainer.FormatBytes(max(r.usable(), 0))})
 			continue
 		}
 		r.measured = nil

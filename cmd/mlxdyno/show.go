@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/tuner"
 )
 
@@ -60,5 +62,9 @@ func (a *app) showStudy(ctx context.Context, s *subject) error {
 		return &userError{Code: "tune.none", Message: text, Hint: "run mlxdyno tune with the same flags, without --show", Status: statusOurs}
 	}
 	a.progress("searched on %s; nothing was run now", kept.when.Format(time.DateTime))
-	return a.print(kept.report, func() error { return a.printTune(&kept.report, "mlxdyno.yaml") })
+	file := cmp.Or(kept.report.File, "mlxdyno.yaml")
+	if f, err := trainer.ReadFile(file); err != nil || f.Settings.Config.Key() != kept.report.Config.Key() {
+		a.progress("%s does not hold what this search found any more: run it again, which repeats no burst, and it is written", file)
+	}
+	return a.print(kept.report, func() error { return a.printTune(&kept.report, file) })
 }

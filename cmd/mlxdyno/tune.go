@@ -140,7 +140,7 @@ or on another machine.`),
 		}
 		return nil
 	}
-	cmd.Flags().BoolVar(&show, "show", false, "print the last search over this model and data again, and run nothing")
+	cmd.Flags().BoolVar(&show, "show", false, "print the last search over this model and data that found something again, and run nothing")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		settings, _, err := a.settings(cmd, knobs)
 		if err != nil {
@@ -177,7 +177,7 @@ or on another machine.`),
 		if err := a.print(r, func() error { return a.printTune(r, wishes.output) }); err != nil {
 			return err
 		}
-		if r.Verdict == tuner.Impossible {
+		if r.Verdict == tuner.Impossible || len(r.Failed()) > 0 {
 			return reported{statusSubject}
 		}
 		return nil
@@ -247,6 +247,9 @@ func (a *app) tune(ctx context.Context, s *subject, w *wishFlags) (*tuner.Report
 	}
 	if err := errors.Join(failed, a.writeConfig(w.output, r)); err != nil { // what was found is kept either way
 		return nil, err
+	}
+	if r.File, err = filepath.Abs(w.output); err != nil {
+		return nil, fmt.Errorf("find %s: %w", w.output, err)
 	}
 	return r, keepStudy(dir, s.settings, wishes, r)
 }

@@ -102,7 +102,7 @@ func (r *Report) conclude(budget time.Duration) {
 	switch {
 	case !sure:
 		r.Verdict, r.Hint = Open, more
-		r.Says = fmt.Sprintf("which is faster could not be told: so few measurements have no interval (%s; by their medians %s is %.3g × as fast as %s)", n, first, ratio, second)
+		r.Says = fmt.Sprintf("which is faster could not be told by so few measurements: give them more with --budget (%s; by their medians %s is %.3g × as fast as %s)", n, first, ratio, second)
 	case low > 1 && ratio < 1+matters && high < 1+matters:
 		r.Verdict = Even
 		r.Says = fmt.Sprintf("%s is faster than %s by less than matters: %.3g × (95 %%: %.3g to %.3g; %s)", first, second, ratio, low, high, n)

@@ -99,7 +99,7 @@ type Outcome struct {
 const (
 	WhyMemory    = "would exceed the memory limit"
 	WhyNoBatch   = "fewer rows than one batch"
-	WhyNoMeasure = "its calibration burst gave nothing to predict from"
+	WhyNoMeasure = "nothing of the kind was measured"
 )
 
 // Enumerate predicts every point of the space.
