@@ -63,8 +63,14 @@ func (a *app) showStudy(ctx context.Context, s *subject) error {
 	}
 	a.progress("searched on %s; nothing was run now", kept.when.Format(time.DateTime))
 	file := cmp.Or(kept.report.File, "mlxdyno.yaml")
-	if f, err := trainer.ReadFile(file); err != nil || f.Settings.Config.Key() != kept.report.Config.Key() {
+	if !holds(file, kept.report.Config) {
 		a.progress("%s does not hold what this search found any more: run it again, which repeats no burst, and it is written", file)
 	}
 	return a.print(kept.report, func() error { return a.printTune(&kept.report, file) })
+}
+
+// holds reports whether a file has that configuration.
+func holds(path string, c trainer.Config) bool {
+	f, err := trainer.ReadFile(path)
+	return err == nil && f.Settings.Config.Key() == c.Key()
 }

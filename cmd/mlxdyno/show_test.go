@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/tuner"
 )
 
@@ -43,6 +44,25 @@ func TestTheNewestStudyIsShown(t *testing.T) {
 	}
 	if got := newest(home, of("none")); got != nil {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestTheFileOfASearch(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mlxdyno.yaml")
+	found := tuner.Report{Schema: tuner.Schema, Verdict: tuner.Confirmed, Config: trainer.DefaultConfig()}
+	found.Config.Model.Path, found.Config.Data.Path = "/models/m", "/texts/d"
+	if holds(path, found.Config) {
+		t.Error("a file that is not there")
+	}
+	if err := tuner.WriteConfig(path, &found); err != nil {
+		t.Fatal(err)
+	}
+	if !holds(path, found.Config) {
+		t.Error("what was written there is not found")
+	}
+	found.Config.Plan.Batch++
+	if holds(path, found.Config) {
+		t.Error("another search's configuration")
 	}
 }
 
