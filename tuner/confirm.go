@@ -115,7 +115,7 @@ func (r *run) confirm(ctx context.Context) (*finalist, error) {
 			continue
 		}
 		tried[c.Point] = true
-		done, part, err := r.confirmTogether(ctx, append([]*confirmation{r.confirmation(c)}, r.companions(c, tried)...))
+		done, part, err := r.confirmTogether(ctx, r.group(c, tried))
 		if errors.Is(err, errSpent) {
 			break
 		}

@@ -28,19 +28,19 @@ func (r *run) confirmation(c search.Candidate) *confirmation {
 	return &confirmation{f, c, strata, shapes}
 }
 
-// companions are candidates that would follow c in processes of their own, and may as well
-// run in turns with it: they are loaded with the same, update as it does and have room for
-// as much cache, so that no more than their steps is spent, and what the machine does to
+// group is c and the candidates that would follow it in processes of their own, and may as
+// well run in turns with it: they are loaded with the same, update as it does and have room
+// for as much cache, so that no more than their steps is spent, and what the machine does to
 // the process it does to all of them.
-func (r *run) companions(c search.Candidate, tried map[Point]bool) []*confirmation {
-	if r.Wishes.Prefer != Speed || !r.feasible(c.Point) {
-		return nil
-	}
+func (r *run) group(c search.Candidate, tried map[Point]bool) []*confirmation {
 	first := r.confirmation(c)
-	left := (r.bursts.share(4) - r.loadTime()).Seconds() - r.takesAll(first)
-	var out []*confirmation
+	out := []*confirmation{first}
+	if r.Wishes.Prefer != Speed || !r.feasible(c.Point) {
+		return out
+	}
+	left := (r.bursts.left() - r.needForWinner() - r.loadTime()).Seconds() - r.takesAll(first)
 	for _, d := range r.outcome.Feasible {
-		if len(r.measured)+1+len(out) >= maxFinalists {
+		if len(r.measured)+len(out) >= maxFinalists {
 			break
 		}
 		if tried[d.Point] || !r.worthConfirming(d) || d.Condition() != c.Condition() || d.MaxSeqLength != c.MaxSeqLength || d.Batch == c.Batch || (d.Accumulation > 1) != (c.Accumulation > 1) {
@@ -141,7 +141,7 @@ func (r *run) sharedJob(group []*confirmation) trainer.Job {
 	}
 	// A burst that measures the widest batch must reach it: its budget is twice
 	// what it should take.
-	job := trainer.Job{Config: first.config, Budget: 2 * max(r.bursts.share(4), 2*time.Second), MaxPeakBytes: r.usable()}
+	job := trainer.Job{Config: first.config, Budget: time.Duration(2*len(group)) * max(r.bursts.share(4), 2*time.Second), MaxPeakBytes: r.usable()}
 	for _, m := range group {
 		m.config.Plan.CacheLimit = first.config.Plan.CacheLimit
 		job.Config.Plan.Accumulation = max(job.Config.Plan.Accumulation, m.Accumulation)
