@@ -140,8 +140,12 @@ func (r *run) sharedJob(group []*confirmation) trainer.Job {
 		}
 	}
 	// A burst that measures the widest batch must reach it: its budget is twice
-	// what it should take.
-	job := trainer.Job{Config: first.config, Budget: time.Duration(2*len(group)) * max(r.bursts.share(4), 2*time.Second), MaxPeakBytes: r.usable()}
+	// what it should take, and that of several is no more than what is left.
+	budget := 2 * max(r.bursts.share(4), 2*time.Second)
+	if len(group) > 1 {
+		budget = max(budget, min(time.Duration(len(group))*budget, r.bursts.left()-r.needForWinner()))
+	}
+	job := trainer.Job{Config: first.config, Budget: budget, MaxPeakBytes: r.usable()}
 	for _, m := range group {
 		m.config.Plan.CacheLimit = first.config.Plan.CacheLimit
 		job.Config.Plan.Accumulation = max(job.Config.Plan.Accumulation, m.Accumulation)

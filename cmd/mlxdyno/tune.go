@@ -140,7 +140,7 @@ or on another machine.`),
 		}
 		return nil
 	}
-	cmd.Flags().BoolVar(&show, "show", false, "print the last search over this model and data that found something again, and run nothing")
+	cmd.Flags().BoolVar(&show, "show", false, "print again the last search over this model and data that found something, and run nothing")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		settings, _, err := a.settings(cmd, knobs)
 		if err != nil {
