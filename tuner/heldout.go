@@ -23,7 +23,7 @@ type HeldOut struct {
 	Peak      predict.Estimate  `json:"peak"`
 	Seconds   predict.Estimate  `json:"seconds"`
 	PeakBytes int64             `json:"measured_peak_bytes"` // highest of its steps
-	Measured  float64           `json:"measured_seconds"`    // least of its timed steps, which is what is predicted
+	Measured  float64           `json:"measured_seconds"`    // median of its timed steps
 	// Pace is how many times as long as predicted the same process took for witnesses,
 	// shapes that calibration had timed: what the machine does to a whole process, and, at
 	// ranks that were not calibrated with, what is predicted wrongly of all shapes alike.
@@ -129,9 +129,10 @@ const (
 	// witnesses are how many shapes of the calibration a process measures again.
 	witnesses = 3
 
-	// What a prediction is held against is to be known well: by so many steps, or as many
-	// as that many seconds hold. Two differ by a tenth from one time to the next where other
-	// programs come and go.
+	// What a prediction is held against is to be known well: by the median of so many steps,
+	// or as many as that many seconds hold. Two differ by a tenth from one time to the next
+	// where other programs come and go, and the least of many is 5 % below the least of the
+	// two or three that calibration times, which is near their median.
 	truthSteps   = 12
 	truthSeconds = 0.5
 )
@@ -179,7 +180,7 @@ func (r *run) holdOut(ctx context.Context, p Point, shapes []trainer.Shape) ([]H
 	var out []HeldOut
 	var paces []float64
 	for _, s := range samplesOf(burst, p) {
-		h := HeldOut{Condition: s.Condition, Shape: s.Shape, PeakBytes: int64(s.PeakBytes), Measured: s.Seconds,
+		h := HeldOut{Condition: s.Condition, Shape: s.Shape, PeakBytes: int64(s.PeakBytes), Measured: predict.Median(timesOf(burst, s.Shape)),
 			Arithmetic: budget.Estimate(r.Facts, job.Config, s.Shape).Peak.Best()}
 		var known, timed bool
 		h.Peak, known = r.model.Peak(s.Condition, s.Shape)

@@ -23,7 +23,7 @@ func (a *app) benchCap(ctx context.Context, env install.Env, o benchOptions) err
 	doc := report.CapDocument{Schema: report.CapSchema, Versions: env.Versions, Device: env.Device}
 	for _, engine := range o.engines {
 		for _, percent := range o.caps {
-			row, err := a.underCap(ctx, env, predictModels[0], engine, float64(percent)/100, o.steps)
+			row, err := a.underCap(ctx, env, predictModels(env)[0], engine, float64(percent)/100, o.steps)
 			if err != nil {
 				return err
 			}

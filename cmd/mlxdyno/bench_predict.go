@@ -23,12 +23,29 @@ import (
 const predictSuite = "predict"
 
 // predictModels differ in what their memory goes into: products, attention scores,
-// the vocabulary.
-var predictModels = []demo.Shape{
-	{Arch: "llama", Hidden: 192, Intermediate: 512, Layers: 4, Heads: 6, KVHeads: 3, Vocab: 1024, DType: "float32"},
-	{Arch: "llama", Hidden: 128, Intermediate: 384, Layers: 8, Heads: 8, KVHeads: 4, Vocab: 512, DType: "float32", Tied: true},
-	{Arch: "llama", Hidden: 256, Intermediate: 704, Layers: 3, Heads: 4, KVHeads: 4, Vocab: 8192, DType: "float32"},
+// the vocabulary. On a GPU, which waits for its host with less, they and their rows are
+// larger.
+func predictModels(env install.Env) []demo.Shape {
+	models := []demo.Shape{
+		{Arch: "llama", Hidden: 192, Intermediate: 512, Layers: 4, Heads: 6, KVHeads: 3, Vocab: 1024, DType: "float32"},
+		{Arch: "llama", Hidden: 128, Intermediate: 384, Layers: 8, Heads: 8, KVHeads: 4, Vocab: 512, DType: "float32", Tied: true},
+		{Arch: "llama", Hidden: 256, Intermediate: 704, Layers: 3, Heads: 4, KVHeads: 4, Vocab: 8192, DType: "float32"},
+	}
+	if env.Backend == install.CPU {
+		return models
+	}
+	for i, m := range models {
+		models[i].Hidden, models[i].Intermediate, models[i].Vocab = gpuWidth*m.Hidden, gpuWidth*m.Intermediate, gpuVocab*m.Vocab
+	}
+	return models
 }
+
+// By how much what is predicted on a GPU is larger.
+const (
+	gpuWidth = 8
+	gpuVocab = 4
+	gpuRows  = 4
+)
 
 // heldOutShapes are predicted of every cell.
 const heldOutShapes = 14
@@ -38,7 +55,7 @@ const heldOutShapes = 14
 func (a *app) benchPredict(ctx context.Context, env install.Env, o benchOptions) error {
 	doc := report.PredictDocument{Schema: report.PredictSchema, Versions: env.Versions, Device: env.Device}
 	var all []tuner.HeldOut
-	for _, shape := range predictModels {
+	for _, shape := range predictModels(env) {
 		for _, engine := range o.engines {
 			for _, bits := range o.bits {
 				held, err := a.holdOut(ctx, env, o, shape, engine, bits)
@@ -76,7 +93,10 @@ func (a *app) holdOut(ctx context.Context, env install.Env, o benchOptions, shap
 		return nil, err
 	}
 	median := 72.0
-	if engine == trainer.EngineMLXLM && bits > 0 {
+	switch {
+	case env.Backend != install.CPU:
+		median *= gpuRows
+	case engine == trainer.EngineMLXLM && bits > 0:
 		median = 24 // MLX's quantized product takes a second for some hundred positions on a CPU
 	}
 	text, err := rowsOfLengths(dir, median)
