@@ -57,31 +57,33 @@ const (
 type Stages struct {
 	Resident float64 // bytes between steps: weights, adapters, optimizer state
 
-	blocks   bool    // one block after the other
-	again    float64 // blocks that keep their input alone
-	keeping  float64 // blocks that keep more
-	products linear  // what one keeps
-	back     linear
-	atOnce   float64 // bytes of scores that packed rows hold at once; 0 is no bound
-	heads    float64
-	dense    float64 // bytes of a block's matrices
-	head     float64 // of the head's
-	unpack   float64 // while that is made
-	rows     float64 // scored at once; 0 is all
-	score    float64 // bytes of one
-	states   float64
-	hidden   float64 // bytes of a position
-	scores   float64 // bytes of a pair of positions
-	weights  float64 // bytes of a block's
-	gradient float64 // bytes of all adapters'
-	update   float64
+	blocks    bool    // one block after the other
+	again     float64 // blocks that keep their input alone
+	keeping   float64 // blocks that keep more
+	products  linear  // what one keeps
+	back      linear
+	atOnce    float64 // bytes of scores that packed rows hold at once; 0 is no bound
+	heads     float64
+	dense     float64 // bytes of a block's matrices
+	denseFrom float64 // positions
+	head      float64 // of the head's
+	unpack    float64 // while that is made
+	rows      float64 // scored at once; 0 is all
+	score     float64 // bytes of one
+	states    float64
+	hidden    float64 // bytes of a position
+	scores    float64 // bytes of a pair of positions
+	weights   float64 // bytes of a block's
+	gradient  float64 // bytes of all adapters'
+	update    float64
 }
 
 const (
 	// scoreBytes is native's bound for attention scores of packed rows on a CPU.
 	scoreBytes = 6 << 20
-	// fewRows is for how many positions native multiplies with packed matrices.
-	fewRows = 16
+	// From so many positions on native multiplies with dense matrices made of packed ones.
+	denseFrom    = 16
+	denseFromCPU = 5
 )
 
 // StagesOf works out the stages of a configuration on a kind of device; empty is
@@ -118,6 +120,10 @@ func StagesOf(f model.Facts, c trainer.Config, device string) Stages {
 		p.again = math.Ceil(blocks / nth)
 	}
 	p.keeping = blocks - p.again
+	p.denseFrom = denseFrom
+	if device == "cpu" {
+		p.denseFrom = denseFromCPU
+	}
 	plain := c
 	plain.Plan.Checkpointing = false
 	one := StepsOf(f, plain, device)
@@ -176,7 +182,7 @@ func (p Stages) byBlocks(out *[StageCount]Stage, positions, length, squares floa
 		}
 	}
 	loss.Parts[PartLoss], loss.Parts[PartStates] = p.score*scored, p.states*positions
-	if scored >= fewRows {
+	if scored >= p.denseFrom {
 		loss.Parts[PartHead], unpack.Parts[PartHead] = p.head, p.unpack
 	}
 	if p.again > 0 {
@@ -188,7 +194,7 @@ func (p Stages) byBlocks(out *[StageCount]Stage, positions, length, squares floa
 		back.Parts[PartGradients] = p.gradient
 	}
 	back.Parts[PartBlock] = p.back.position * positions
-	if positions >= fewRows {
+	if positions >= p.denseFrom {
 		back.Parts[PartDense] = p.dense
 	}
 	once := squares

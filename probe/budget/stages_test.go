@@ -58,11 +58,11 @@ func TestStagesTurn(t *testing.T) {
 	if one, two := part(at(0, 8, false, 1, 512), StageLoss, PartLoss), part(at(0, 8, false, 1, 514), StageLoss, PartLoss); two > 0.51*one {
 		t.Errorf("512 positions are scored at once with %.0f B, 514 in two parts with %.0f B", one, two)
 	}
-	if few, many := part(at(4, 8, false, 1, 15), StageBackward, PartDense), part(at(4, 8, false, 1, 16), StageBackward, PartDense); few != 0 || many == 0 {
-		t.Errorf("dense matrices: %.0f B for 15 positions, %.0f B for 16", few, many)
+	if few, many := part(at(4, 8, false, 1, 4), StageBackward, PartDense), part(at(4, 8, false, 1, 5), StageBackward, PartDense); few != 0 || many == 0 {
+		t.Errorf("dense matrices: %.0f B for 4 positions, %.0f B for 5", few, many)
 	}
-	if few, many := at(4, 8, false, 1, 15), at(4, 8, false, 1, 66); part(few, StageLoss, PartHead) != 0 || part(many, StageLoss, PartHead) == 0 || part(many, StageUnpack, PartHead) != 2*part(many, StageLoss, PartHead) {
-		t.Errorf("a quantized head: for 15 positions %+v, for 66 %+v", few, many)
+	if few, many := at(4, 8, false, 1, 4), at(4, 8, false, 1, 66); part(few, StageLoss, PartHead) != 0 || part(many, StageLoss, PartHead) == 0 || part(many, StageUnpack, PartHead) != 2*part(many, StageLoss, PartHead) {
+		t.Errorf("a quantized head: for 4 positions %+v, for 66 %+v", few, many)
 	}
 	// 3 heads: 8 rows of 512 have 25 MB of scores, of which 6 MiB are there at once;
 	// of 3 rows, no more than 2.

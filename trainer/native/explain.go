@@ -62,7 +62,7 @@ func Differences(c trainer.Config, a About) []trainer.Difference {
 		add("keep", keeps, "whatever automatic differentiation reads", a.gives("", "products: peak 25 instead of 34 GB at 4 bits for 2 % of the speed"))
 	}
 	if a.Quantized {
-		if f.Dequantize {
+		if f.DenseFrom > 0 {
 			add("matmul", "dense matrices, made when they are needed", "packed products", a.gives("13× at 4 bits", "4.3× at 4 bits and 4 × 512 tokens"))
 		} else {
 			add("matmul", "packed products", "the same", "nothing; dense ones are faster on CPUs and on CUDA, and have not been measured here")

@@ -20,15 +20,28 @@ func forms(p trainer.Plan, device string, parity bool) decoder.Forms {
 		return knob == fast || (knob == "" || knob == "auto") && device != "metal"
 	}
 	f := decoder.Forms{
-		Dequantize:    chosen(p.Matmul, trainer.MatmulDequantized),
 		LowRankInHalf: chosen(p.LowRank, trainer.LowRankActivation),
 		PowersOfTwo:   device == "cpu" && runtime.GOARCH == "amd64",
 	}
 	if device == "cpu" {
 		f.ScoreBytes = scoreBytes
 	}
+	if chosen(p.Matmul, trainer.MatmulDequantized) {
+		f.DenseFrom = denseFrom
+		if device == "cpu" {
+			f.DenseFrom = denseFromCPU
+		}
+	}
 	return f
 }
+
+// From so many rows on a product with a dense matrix is faster, its making included.
+// On a CPU steps take as long at 4 (256 × 704 to 1024 × 2816, 4 and 8 bits), and at 14 a
+// third.
+const (
+	denseFrom    = 16
+	denseFromCPU = 5
+)
 
 // scoreBytes are the scores of attention that packed rows hold at once on a CPU:
 // what its caches hold, and little beside a step's peak.

@@ -35,7 +35,7 @@ func Otherwise(c trainer.Config, a About) []trainer.Turn {
 		}
 	}
 	if a.Quantized {
-		either("matmul", f.Dequantize, trainer.MatmulDequantized, trainer.MatmulQuantized)
+		either("matmul", f.DenseFrom > 0, trainer.MatmulDequantized, trainer.MatmulQuantized)
 	}
 	if a.Half {
 		either("low-rank", f.LowRankInHalf, trainer.LowRankActivation, trainer.LowRankFloat32)

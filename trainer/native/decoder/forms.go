@@ -8,11 +8,11 @@ import (
 
 // Forms are other ways to compute the same. The zero value is mlx-lm's.
 type Forms struct {
-	// Dequantize makes a dense matrix of a packed one for every product with
-	// many rows, in the backward pass again, instead of multiplying packed.
+	// DenseFrom is for how many rows a product is computed with a dense matrix made of
+	// a packed one, in the backward pass again, instead of multiplying packed; 0 never.
 	// MLX's packed products are made for the single rows of generation: with
 	// hundreds of rows they are several times slower on CPUs and on CUDA.
-	Dequantize bool
+	DenseFrom int
 
 	// LowRankInHalf computes the low-rank path in the dtype of what goes
 	// through the model, from float32 masters. mlx-lm computes it, and keeps
@@ -75,7 +75,7 @@ func (o Forms) LogSumExp(s *mlxbind.Scope, x mlxbind.Array) mlxbind.Array {
 // by a kernel that has to prove itself first, it cannot while a function is taken
 // apart.
 func (m *Model) Rehearse(s *mlxbind.Scope) error {
-	if !m.Forms.Dequantize {
+	if m.Forms.DenseFrom == 0 {
 		return nil
 	}
 	return s.Child(func(c *mlxbind.Scope) error {
@@ -90,14 +90,14 @@ func (m *Model) Rehearse(s *mlxbind.Scope) error {
 	})
 }
 
-// fewRows is where products with packed matrices stop to pay.
-const fewRows = 16
+// dense reports whether products with so many rows are computed with dense matrices.
+func (o Forms) dense(rows int) bool { return o.DenseFrom > 0 && rows >= o.DenseFrom }
 
 // unpacked is x·Wᵀ of a packed W, in a step that is computed as a whole. Steps by blocks
 // unpack before (Block.Unpacked).
 func (l *linear) unpacked(s *mlxbind.Scope, x mlxbind.Array, o Forms) mlxbind.Array {
 	info := s.Info(x)
-	if !o.Dequantize || len(info.Shape) == 0 || info.Size/max(info.Shape[len(info.Shape)-1], 1) < fewRows {
+	if len(info.Shape) == 0 || !o.dense(info.Size/max(info.Shape[len(info.Shape)-1], 1)) {
 		return s.QuantizedMatMul(x, l.packed, true)
 	}
 	dense := func(s *mlxbind.Scope, d mlxbind.DType) mlxbind.Array {

@@ -97,7 +97,7 @@ func (b Block) Func(rows []int) mlxbind.Func {
 // Unpacked is a block with dense matrices in the place of packed ones, and those, where
 // products with so many positions are computed so.
 func (b Block) Unpacked(s *mlxbind.Scope, positions int) (dense Block, made []mlxbind.Array) {
-	if !b.m.Forms.Dequantize || positions < fewRows || !slices.ContainsFunc(b.l.linears(), (*linear).isPacked) {
+	if !b.m.Forms.dense(positions) || !slices.ContainsFunc(b.l.linears(), (*linear).isPacked) {
 		return b, nil
 	}
 	l := *b.l
@@ -185,7 +185,7 @@ func (h *Head) take() {
 // Unpacked is a head with a dense matrix in the place of a packed one, where
 // products with so many positions are computed so.
 func (h Head) Unpacked(s *mlxbind.Scope, positions int) Head {
-	if !h.out.isPacked() || !h.m.Forms.Dequantize || positions < fewRows {
+	if !h.out.isPacked() || !h.m.Forms.dense(positions) {
 		return h
 	}
 	unpacked := Head{m: h.m, out: h.out.dense(s, h.m)}
