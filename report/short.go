@@ -59,7 +59,7 @@ func shortSpeed(r tuner.Report) string {
 		return fmt.Sprintf("%s, %s × the speed of the defaults (%s), as %s comes first (--prefer)", text, number(v), how, r.Wishes.Prefer)
 	}
 	if differs && alike > 1/(1+tuner.Tie) {
-		return fmt.Sprintf("%s, %s × the speed of the defaults (%s), which have %s; at the same bits, rank and length it is %s × as fast", text, number(v), how, others(r), number(alike))
+		return fmt.Sprintf("%s, %s × as fast as the defaults at the same bits, rank and length; as they are, with %s, they are faster: this is %s × their speed (%s)", text, number(alike), others(r), number(v), how)
 	}
 	return fmt.Sprintf("%s; the defaults are %s to be faster (%s ×): mlxdyno tune --compare tells", text, how, number(v))
 }

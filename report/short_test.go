@@ -19,7 +19,7 @@ func TestSpeedAgainstDefaultsOfOtherQuality(t *testing.T) {
 	r.Start.SpeedupAlike = trainer.Some(1.05)
 	r.Start.Config = r.Config
 	r.Start.Config.Quality.Rank, r.Start.Config.Data.MaxSeqLength = 3, 4096
-	if got := shortSpeed(r); !strings.Contains(got, "0.85 × the speed of the defaults (predicted), which have rank 3 and length 4,096; at the same bits, rank and length it is 1.05 × as fast") {
+	if got := shortSpeed(r); !strings.Contains(got, "1.05 × as fast as the defaults at the same bits, rank and length; as they are, with rank 3 and length 4,096, they are faster: this is 0.85 × their speed (predicted)") {
 		t.Errorf("as fast at the same quality: %q", got)
 	}
 	r.Start.Speedup = trainer.Some(1.4)

@@ -99,6 +99,47 @@ func FindKnob(name string) (Knob, bool) {
 	return Knobs[i], true
 }
 
+// nearestKnob is the knob that is likely meant by a name or a key that is none: one
+// that no more than a third of its letters tell from it.
+func nearestKnob(name string) (nearest Knob, ok bool) {
+	plain := func(key string) string {
+		return strings.ReplaceAll(strings.ToLower(key[strings.LastIndexByte(key, '.')+1:]), "_", "-")
+	}
+	name = plain(name)
+	least := max(len(name)/3, 1) + 1
+	for _, k := range Knobs {
+		if d := min(edits(name, k.Name), edits(name, plain(k.Key()))); d < least {
+			nearest, least, ok = k, d, true
+		}
+	}
+	return nearest, ok
+}
+
+// edits is how many letters must be put in, taken out, changed or swapped with their
+// neighbour to make b of a (Damerau and Levenshtein, without edits of what was swapped).
+func edits(a, b string) int {
+	before, last := []int(nil), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := range len(a) {
+		next := make([]int, len(b)+1)
+		next[0] = i + 1
+		for j := range len(b) {
+			change := last[j]
+			if a[i] != b[j] {
+				change++
+			}
+			next[j+1] = min(last[j+1]+1, next[j]+1, change)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				next[j+1] = min(next[j+1], before[j-1]+1)
+			}
+		}
+		before, last = last, next
+	}
+	return last[len(b)]
+}
+
 // Origin says where a knob's value came from. A later origin in the order
 // default, tuned, file, flag wins over an earlier one.
 type Origin string
@@ -125,6 +166,9 @@ func NewSettings() Settings {
 func (s *Settings) Set(name, value string, from Origin) error {
 	k, ok := FindKnob(name)
 	if !ok {
+		if near, ok := nearestKnob(name); ok {
+			return fmt.Errorf("no knob is called %q; did you mean %s?", name, near.Name)
+		}
 		return fmt.Errorf("no knob is called %q; see mlxdyno train --help", name)
 	}
 	if err := k.Set(&s.Config, value); err != nil {

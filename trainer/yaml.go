@@ -331,12 +331,8 @@ func lineError(n *yaml.Node, format string, args ...any) error {
 // suggestion points at the right place of a key that is written in the wrong
 // one, or spelled as the flag is.
 func suggestion(key string) string {
-	last := strings.ReplaceAll(key[strings.LastIndexByte(key, '.')+1:], "_", "-")
-	for _, k := range Knobs {
-		leaf := k.Key()[strings.LastIndexByte(k.Key(), '.')+1:]
-		if last == k.Name || last == strings.ReplaceAll(leaf, "_", "-") {
-			return "; did you mean " + k.Key() + "?"
-		}
+	if k, ok := nearestKnob(key); ok {
+		return "; did you mean " + k.Key() + "?"
 	}
 	return ""
 }
