@@ -62,6 +62,9 @@ func Caps(w io.Writer, d CapDocument, s Style) error {
 		if r.Config.Plan.Checkpointing {
 			plan += ", checkpointing"
 		}
+		if r.Verdict != tuner.Confirmed {
+			plan += fmt.Sprintf(" (%s)", r.Verdict)
+		}
 		rows = append(rows, cells(r.Engine, trainer.FormatBytes(r.CapBytes), trainer.FormatBytes(r.Default.PeakAndCacheBytes), trainer.FormatBytes(r.Default.FootprintBytes),
 			plan, fmt.Sprint(r.Steps), trainer.FormatBytes(r.Trained.PeakAndCacheBytes), trainer.FormatBytes(r.Trained.FootprintBytes), held))
 	}
