@@ -151,6 +151,9 @@ func (r *run) noteUntimed(what string) {
 
 func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 	shapes := r.calibrationShapes(p)
+	if r.roomWithout(p) {
+		shapes = r.fewest(shapes)
+	}
 	for try := 0; len(shapes) > 0 && try < maxTries; try++ {
 		share := r.bursts.share(of - nth + expectedBursts - 2)
 		shapes = r.affordable(p, shapes, (share-r.loadTime()).Seconds()/r.pace)
@@ -187,6 +190,38 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 		shapes = r.smallerShapes(p, shapes)
 	}
 	return nil
+}
+
+// roomWithout reports whether what p saves is a matter of speed alone: without it, too,
+// more rows fit than the fewest. Where they do not, what saves memory is likely to win,
+// and its peaks should be known as well as those without.
+func (r *run) roomWithout(p Point) bool {
+	if r.model == nil || r.Wishes.Prefer != Speed || !r.saves(p) {
+		return false
+	}
+	plain := r.anchor(r.space.Checkpointing[0])
+	plain.Bits = r.calibrated
+	for _, b := range r.space.Batchings {
+		if b.Batch > r.smallestBatch() && r.safe(plain, r.epoch(b.Batch, plain.MaxSeqLength).Widest) {
+			return true
+		}
+	}
+	return false
+}
+
+// fewest are as many of the shapes as tell times apart, run as briefly as tells them.
+func (r *run) fewest(shapes []trainer.Shape) []trainer.Shape {
+	n := len(shapes)
+	if n <= predict.LeastShapes {
+		return shapes
+	}
+	few := []trainer.Shape{shapes[0], shapes[n/2], shapes[n-1]}
+	for i := range few {
+		if !r.aheadOfWork() {
+			few[i].Steps = calibrateFor
+		}
+	}
+	return few
 }
 
 // aheadOfWork reports whether the device computes while its host puts the next kernels

@@ -23,8 +23,8 @@ type HeldOut struct {
 	Peak      predict.Estimate  `json:"peak"`
 	Seconds   predict.Estimate  `json:"seconds"`
 	PeakBytes int64             `json:"measured_peak_bytes"` // highest of its steps
-	Measured  float64           `json:"measured_seconds"`    // median of its timed steps
-	// Pace is how many times as long as predicted the same process took for witnesses,
+	Measured  float64           `json:"measured_seconds"`    // of a step: the middle of what its processes have for medians
+	// Pace is how many times as long as predicted the same processes took for witnesses,
 	// shapes that calibration had timed: what the machine does to a whole process, and, at
 	// ranks that were not calibrated with, what is predicted wrongly of all shapes alike.
 	Pace       trainer.Opt[float64] `json:"pace,omitzero"`
@@ -79,16 +79,34 @@ func (s Study) HoldOut(ctx context.Context, n int) (out []HeldOut, err error) {
 	if r.model == nil {
 		return nil, fmt.Errorf("hold out: calibration measured nothing: %s", r.lastDeath.Problem())
 	}
-	for _, gc := range r.space.Checkpointing {
-		for i, rank := range r.space.Ranks {
-			p := r.anchor(gc)
-			p.Rank = rank
-			all, err := r.holdOut(ctx, p, r.heldOutShapes(n, i))
-			if err != nil {
-				return nil, err
+	truths := map[predict.Condition][]trainer.Burst{}
+	var points []Point
+	for round := range truthRounds {
+		for _, gc := range r.space.Checkpointing {
+			for i, rank := range r.space.Ranks {
+				p := r.anchor(gc)
+				p.Rank = rank
+				shapes := r.heldOutShapes(n, i)
+				if len(shapes) == 0 {
+					continue
+				}
+				burst, err := r.measureTruth(ctx, p, shapes, round)
+				if err != nil {
+					return nil, err
+				}
+				if round == 0 {
+					points = append(points, p)
+				}
+				truths[p.Condition()] = append(truths[p.Condition()], burst)
 			}
-			out = append(out, all...)
 		}
+	}
+	for _, p := range points {
+		all, err := r.holdAgainst(p, truths[p.Condition()])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, all...)
 	}
 	return out, nil
 }
@@ -135,6 +153,10 @@ const (
 	// two or three that calibration times, which is near their median.
 	truthSteps   = 12
 	truthSeconds = 0.5
+
+	// Processes of one training differ by more than its steps do. Each condition has so many,
+	// in turns with the others' over all the time that they take.
+	truthRounds = 2
 )
 
 // witnesses are shapes that calibration timed at its first rank, with checkpointing as p
@@ -160,28 +182,35 @@ func byPositions(a, b trainer.Shape) int {
 	return cmp.Or(cmp.Compare(a.Positions(), b.Positions()), cmp.Compare(a.Batch, b.Batch))
 }
 
-// holdOut predicts shapes of one condition and measures them, and witnesses in turns
-// with them.
-func (r *run) holdOut(ctx context.Context, p Point, shapes []trainer.Shape) ([]HeldOut, error) {
-	if len(shapes) == 0 {
-		return nil, nil
-	}
-	again := r.witnesses(p)
-	shapes = slices.Concat(shapes, again)
+// measureTruth runs shapes of one condition, with witnesses in turns with them.
+func (r *run) measureTruth(ctx context.Context, p Point, shapes []trainer.Shape, round int) (trainer.Burst, error) {
+	shapes = slices.Concat(shapes, r.witnesses(p))
 	slices.SortStableFunc(shapes, byPositions)
 	job := trainer.Job{Config: r.config(p), Shapes: shapes, ShapeSeconds: truthSeconds, Budget: time.Hour}
+	job.Config.Seed += uint64(round)
 	burst, err := r.bursts.run(ctx, "held out", "measure what was predicted "+describe(p), p, job)
-	if err != nil {
-		return nil, err
+	if err == nil && !burst.Result.Outcome.Good() {
+		err = fmt.Errorf("hold out %s: %s", describe(p), burst.Problem())
 	}
-	if !burst.Result.Outcome.Good() {
-		return nil, fmt.Errorf("hold out %s: %s", describe(p), burst.Problem())
-	}
+	return burst, err
+}
+
+// holdAgainst holds what is predicted of one condition against what bursts of it showed.
+func (r *run) holdAgainst(p Point, truths []trainer.Burst) ([]HeldOut, error) {
+	again := r.witnesses(p)
 	var out []HeldOut
 	var paces []float64
-	for _, s := range samplesOf(burst, p) {
-		h := HeldOut{Condition: s.Condition, Shape: s.Shape, PeakBytes: int64(s.PeakBytes), Measured: predict.Median(timesOf(burst, s.Shape)),
-			Arithmetic: budget.Estimate(r.Facts, job.Config, s.Shape).Peak.Best()}
+	for _, s := range samplesOf(truths[0], p) {
+		h := HeldOut{Condition: s.Condition, Shape: s.Shape, Arithmetic: budget.Estimate(r.Facts, r.config(p), s.Shape).Peak.Best()}
+		var medians []float64
+		for _, b := range truths {
+			if times := timesOf(b, s.Shape); len(times) > 0 {
+				medians = append(medians, predict.Median(times))
+			}
+			peak, _ := peakOf(b, s.Shape)
+			h.PeakBytes = max(h.PeakBytes, peak)
+		}
+		h.Measured = predict.Median(medians)
 		var known, timed bool
 		h.Peak, known = r.model.Peak(s.Condition, s.Shape)
 		h.Seconds, timed = r.model.Seconds(s.Condition, float64(s.Shape.Positions()), predict.WorkOf(s.Shape))

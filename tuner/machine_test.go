@@ -132,7 +132,7 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 	}
 	limit := cmp.Or(job.Config.Plan.MemoryLimit.Bytes, int64(1)<<60)
 	events := []trainer.Event{{Payload: trainer.Hello{Engine: "mlx-lm", Device: trainer.Device{Kind: m.kind()}, Compiled: m.compile > 0}},
-		{Payload: trainer.Ready{MemoryLimit: trainer.Some(limit)}}}
+		{Payload: trainer.Ready{MemoryLimit: trainer.Some(limit), Memory: trainer.Memory{Active: trainer.Some(int64(m.weights)), Footprint: trainer.Some(int64(m.weights) + m.program())}}}}
 	if m.fail != nil {
 		result.Outcome, result.Failure = trainer.Failed, m.fail
 		result.Elapsed = time.Second
@@ -210,6 +210,12 @@ func (m *machine) Burst(_ context.Context, job trainer.Job) (trainer.Burst, erro
 	result.Elapsed = time.Duration(clock * float64(time.Second))
 	return trainer.Burst{Job: job, Result: result, Summary: trainer.Summarize(events)}, nil
 }
+
+// program is what the process takes before its first step.
+func (m *machine) program() int64 { return m.host / 3 * 2 }
+
+// grows is what is left free for what the rest grows by in real processes.
+func (m *machine) grows() int64 { return int64(slackGrows * float64(m.host-m.program())) }
 
 func (m *machine) hostOf(job trainer.Job) int64 {
 	if len(job.Shapes) == 0 {

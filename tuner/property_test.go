@@ -340,7 +340,7 @@ func TestWhatCannotBe(t *testing.T) {
 		problem string
 	}{
 		{"nothing fits", func(m *machine, s *Study) { s.Limit.Bytes = 310 << 20; m.kill = 310 << 20 }, "nothing above the floors fits 325 MB (test): the smallest step (1 × "},
-		{"less than the process itself takes", func(m *machine, s *Study) { s.Wishes.MaxMemory = 290 << 20; m.kill = 330 << 20 }, "and the process 363 MB beside it"},
+		{"less than the process itself takes", func(m *machine, s *Study) { s.Wishes.MaxMemory = 290 << 20; m.kill = 330 << 20 }, "and the process " + trainer.FormatBytes(375<<20+1<<20) + " beside it"},
 		{"the worker refuses", func(m *machine, s *Study) {
 			m.fail = &trainer.Failure{FailKind: trainer.FailConfig, Text: "architecture whale is not supported", Hint: "another base"}
 		}, "architecture whale"},

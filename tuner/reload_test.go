@@ -134,7 +134,7 @@ func TestPlantedLeakStaysUnderTheLimit(t *testing.T) {
 		}
 		best := math.Inf(1)
 		for n := 1; n <= c.Schedule.Steps; n++ {
-			if most(n)+hostGrows*float64(m.host) <= float64(s.Limit.Bytes) { // room for what real processes grow by stays free
+			if most(n)+float64(m.grows()) <= float64(s.Limit.Bytes) { // room for what real processes grow by stays free
 				best = math.Min(best, total(n))
 			}
 		}
@@ -157,7 +157,7 @@ func TestReloadsCountInTheChoice(t *testing.T) {
 		checkpointing bool
 	}{{0, false}, {285304, true}} {
 		m.leak = tt.leak
-		s := study(m, 734120464+int64(hostGrows*float64(m.host)))
+		s := study(m, 734120464+m.grows())
 		for knob, value := range map[string]string{"iters": "204", "batch-size": "2", "grad-accumulation-steps": "1"} {
 			if err := s.Base.Set(knob, value, trainer.FromFlag); err != nil {
 				t.Fatal(err)

@@ -11,19 +11,23 @@ import (
 	"github.com/mlxdyno/mlxdyno/tuner/search"
 )
 
-// hostGrows is by how much of itself what a process has outside MLX grows after the
-// steps that a burst has. With our trainer on a Linux CPU there was 7 to 24 % more after
-// 500 steps than after 64, in six processes that had 37 to 47 MB; of several bursts the
-// one with the most counts. It is what the C library keeps of freed memory: with all large
-// arrays mapped by themselves it does not grow, but steps of small models take longer.
-const hostGrows = 0.15
+// slackGrows is by how much of itself what the C library keeps of freed memory may grow
+// after the steps that a burst has. With our trainer on a Linux CPU that was 11 to 18 MB
+// after 64 steps and up to 70 % more after 500, with mlx-lm 11 MB and 55 % more; of several
+// bursts the one with the most counts. It cannot be given back, as something that lives
+// lies above it: giving back all that can be after each step did not help. With all large
+// arrays mapped by themselves nothing grows, but steps of small models take 5 to 30 % longer.
+const slackGrows = 0.75
 
 // usable is the memory that MLX's live buffers may take: the limit without what
 // the process needs outside MLX and what MLX keeps of freed buffers.
 func (r *run) usable() int64 { return r.Limit.Bytes - r.beside() }
 
-// beside is what a process takes beside MLX's live buffers.
-func (r *run) beside() int64 { return r.host + int64(hostGrows*float64(r.host)) + r.kept() }
+// beside is what a process takes beside MLX's live buffers: its program, what the C
+// library keeps, and what MLX does.
+func (r *run) beside() int64 {
+	return r.host + int64(slackGrows*float64(r.host-r.program)) + r.kept()
+}
 
 // kept is what MLX keeps of freed buffers beside a peak: on a CPU up to the limit
 // that was set, else as much as was seen. What a GPU keeps is chosen within what
@@ -82,6 +86,13 @@ func (r *run) observe(b trainer.Burst) {
 	if r.device == "cuda" {
 		return // the process's footprint is host memory, the limit is the card's
 	}
+	if loaded := b.Summary.Ready; loaded != nil {
+		f, okF := loaded.Memory.Footprint.Get()
+		a, okA := loaded.Memory.Active.Get()
+		if program := f - a - loaded.Memory.Cache.Or(0); okF && okA && (r.program == 0 || program < r.program) {
+			r.program = max(program, 0)
+		}
+	}
 	// Freed memory may stay with the process, so that what it has outside MLX is
 	// seen while little was ever in use, or on top of the highest peak so far.
 	least, most, peak := int64(math.MaxInt64), int64(0), int64(0)
@@ -97,7 +108,7 @@ func (r *run) observe(b trainer.Burst) {
 		}
 	}
 	if least < math.MaxInt64 {
-		r.host = max(r.host, least, most)
+		r.host = max(r.host, r.program, least, most)
 	}
 }
 

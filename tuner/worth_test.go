@@ -7,8 +7,36 @@ import (
 	"testing"
 
 	"github.com/mlxdyno/mlxdyno/trainer"
+	"github.com/mlxdyno/mlxdyno/tuner/predict"
+	"github.com/mlxdyno/mlxdyno/tuner/search"
 	"pgregory.net/rapid"
 )
+
+// Where larger batches fit without checkpointing, it is calibrated with as few shapes as
+// tell its times; where they do not, as well as without.
+func TestCheckpointingIsCalibratedAsFarAsItMatters(t *testing.T) {
+	for limit, want := range map[int64][]int{600 << 20: {7, 7}, 900 << 20: {7, predict.LeastShapes}} {
+		for prefer, want := range map[search.Preference][]int{Speed: want, Memory: {7, 7}} {
+			m := laptop()
+			m.t0, m.noise, m.kill = 0.1, 0, float64(limit) // larger batches pay
+			s := study(m, limit)
+			s.Wishes.Prefer = prefer
+			r, err := s.Run(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []int
+			for _, b := range r.Bursts {
+				if b.Purpose == "calibrate" && len(got) < len(want) {
+					got = append(got, len(b.Shapes))
+				}
+			}
+			if r.Verdict != Confirmed || !slices.Equal(got, want) {
+				t.Errorf("%d bytes, %s: %s; %d shapes of each calibration, not %d", limit, prefer, r.Verdict, got, want)
+			}
+		}
+	}
+}
 
 func TestProcessesThatCouldChangeNothing(t *testing.T) {
 	calibrates := func(what func(Point) bool) func(*Report) bool {

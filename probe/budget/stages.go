@@ -56,6 +56,7 @@ const (
 // Stages is what the steps of one configuration consist of, worked out once.
 type Stages struct {
 	Resident float64 // bytes between steps: weights, adapters, optimizer state
+	Gradient float64 // bytes of the gradients of one block's adapters
 
 	blocks    bool    // one block after the other
 	again     float64 // blocks that keep their input alone
@@ -100,6 +101,7 @@ func StagesOf(f model.Facts, c trainer.Config, device string) Stages {
 	p := Stages{Resident: steps.resident, blocks: byBlocks(c), heads: float64(f.Heads), hidden: float64(f.Hidden) * a,
 		scores: float64(f.Heads) * a, weights: e.blockParameters() * a, gradient: adapters, update: steps.update}
 	blocks := float64(e.blocks())
+	p.Gradient = adapters / blocks
 	if !p.blocks {
 		k := c
 		k.Plan.Checkpointing = false

@@ -237,6 +237,23 @@ func TestUnmeasuredConditionsAreReached(t *testing.T) {
 
 // Where nothing was measured with checkpointing, its formulas and the factors that are
 // known without it make a guess.
+// At a rank that was not measured a block's gradients may be there at the peak, too.
+func TestGradientsOfABlockStayBelowTheBound(t *testing.T) {
+	m, _ := Fit(append(usual.measure(files, off, 0), usual.measure(files, on, 0)...), files)
+	c := on
+	c.Rank *= 4
+	s := trainer.Shape{Batch: 4, Width: 33}
+	known, _ := m.Peak(on, s)
+	far, _ := m.Peak(c, s)
+	more := files.Stages(c).Gradient - files.Stages(on).Gradient
+	if more <= 0 {
+		t.Fatalf("%g bytes of gradients more at four times the rank", more)
+	}
+	if got := far.Upper - far.Value - (known.Upper - known.Value); got < more {
+		t.Errorf("the bound is %g bytes wider, a block's gradients %g", got, more)
+	}
+}
+
 func TestGuess(t *testing.T) {
 	s := trainer.Shape{Batch: 4, Width: 257}
 	m, _ := Fit(usual.measure(files, off, 0), files)

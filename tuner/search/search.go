@@ -90,7 +90,7 @@ type Problem struct {
 // Outcome is an enumerated space.
 type Outcome struct {
 	Feasible   []Candidate
-	Doubtful   []Candidate    // that would fit if they took as little as half of what is predicted; counted as infeasible
+	Doubtful   []Candidate    // that would fit if they took as little as half of what is predicted, or else the one that takes least; counted as infeasible
 	Infeasible map[string]int // reason → how many
 	Enumerated int
 }
@@ -105,6 +105,7 @@ const (
 // Enumerate predicts every point of the space.
 func Enumerate(p Problem) Outcome {
 	out := Outcome{Infeasible: map[string]int{}}
+	var least []Candidate // of those that are too large; one, or none
 	for _, limit := range p.Space.Caps {
 		for _, b := range p.Space.Batchings {
 			plan := p.Plan(b.Batch, limit)
@@ -116,7 +117,13 @@ func Enumerate(p Problem) Outcome {
 						c, why := p.predict(point, plan)
 						if why != "" {
 							out.Infeasible[why]++
-							if why == WhyMemory && c.PeakBytes <= 2*p.Limit {
+							if why != WhyMemory {
+								continue
+							}
+							if len(least) == 0 || c.PeakBytes < least[0].PeakBytes {
+								least = []Candidate{c}
+							}
+							if c.PeakBytes <= 2*p.Limit {
 								out.Doubtful = append(out.Doubtful, c)
 							}
 							continue
@@ -126,6 +133,9 @@ func Enumerate(p Problem) Outcome {
 				}
 			}
 		}
+	}
+	if len(out.Feasible)+len(out.Doubtful) == 0 {
+		out.Doubtful = least // that nothing fits is not concluded from predictions alone
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"math"
 	"slices"
 	"testing"
 
@@ -144,6 +145,22 @@ func TestEnumerateCountsEverything(t *testing.T) {
 	for _, c := range out.Doubtful {
 		if c.PeakBytes > 2*p.Limit || c.Fits {
 			t.Fatalf("%+v is beyond doubt", c)
+		}
+	}
+}
+
+// Where nothing is near to fitting, the candidate that takes least is left to be tried.
+func TestEnumerateLeavesTheLeast(t *testing.T) {
+	p := large(t)
+	p.Limit = 1000
+	out := Enumerate(p)
+	if len(out.Feasible) > 0 || len(out.Doubtful) != 1 || out.Infeasible[WhyMemory] != out.Enumerated {
+		t.Fatalf("%d fit, %d are doubtful of %d", len(out.Feasible), len(out.Doubtful), out.Enumerated)
+	}
+	p.Limit = math.MaxInt64
+	for _, c := range Enumerate(p).Feasible {
+		if c.PeakBytes < out.Doubtful[0].PeakBytes {
+			t.Fatalf("%v takes less than %v", c.Point, out.Doubtful[0].Point)
 		}
 	}
 }
