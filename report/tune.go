@@ -86,10 +86,10 @@ func confirmed(gates []tuner.Gate) string {
 		}
 	}
 	if len(not) > 0 {
-		text += "; advisory, and not passed: " + strings.Join(not, ", ")
+		text += "; not passed, and only advice: " + strings.Join(not, ", ")
 	}
 	if len(unknown) > 0 {
-		text += "; advisory, and not known: " + strings.Join(unknown, ", ")
+		text += "; not known, and only advice: " + strings.Join(unknown, ", ")
 	}
 	return text
 }
@@ -105,7 +105,7 @@ func (p *page) study(r tuner.Report) {
 		parts = append(parts, fmt.Sprintf("%s longer than the cap, %s tokens cut", count(d.RowsCut, "row"), grouped(d.TokensCut)))
 	}
 	if r.Limit.Bytes > 0 {
-		parts = append(parts, fmt.Sprintf("memory limit %s (%s)", trainer.FormatBytes(r.Limit.Bytes), r.Limit.Source))
+		parts = append(parts, fmt.Sprintf("%s that may be used (%s)", trainer.FormatBytes(r.Limit.Bytes), r.Limit.Source))
 	}
 	parts = append(parts, fmt.Sprintf("%s in %s", plural(r.Processes, "process", "processes"), seconds(r.Seconds)))
 	if len(r.Changed) > 0 {
@@ -227,7 +227,7 @@ func (p *page) start(r tuner.Report) {
 	}
 	p.heading("Against the defaults, with what you set (%s)", how)
 	p.table([]column{{}, {title: "defaults", right: true}, {title: "chosen", right: true}, {title: "ratio", right: true}}, [][]cell{
-		cells("tok/s", optNumber(s.TokensPerSecond), optNumber(r.Expected.TokensPerSecond), times(s.Speedup)),
+		cells("tok/s of an epoch", optNumber(s.TokensPerSecond), optNumber(product(s.TokensPerSecond, s.Speedup)), times(s.Speedup)),
 		cells("peak memory", optBytes(s.PeakBytes), optBytes(r.Expected.PeakBytes), times(s.MemoryRatio)),
 		cells("fits", yes(s.Fits), yes(r.Verdict != tuner.Impossible), ""),
 	})
@@ -238,6 +238,15 @@ func (p *page) start(r tuner.Report) {
 
 // plusMinus renders a difference.
 func plusMinus(v float64) string { return strings.Replace(fmt.Sprintf("%+.3g", v), "-", "−", 1) }
+
+func product(a, b trainer.Opt[float64]) (c trainer.Opt[float64]) {
+	if v, ok := a.Get(); ok {
+		if w, ok := b.Get(); ok {
+			c = trainer.Some(v * w)
+		}
+	}
+	return c
+}
 
 func times(v trainer.Opt[float64]) string {
 	return known(v, func(v float64) string { return number(v) + " ×" })

@@ -17,9 +17,9 @@ func TestConfirmedNamesAdvisoryGates(t *testing.T) {
 		want  string
 	}{
 		{"all passed", []tuner.Gate{passed, steady}, "confirmed: measured, and every required gate passed"},
-		{"one did not", []tuner.Gate{passed, drift, steady}, "confirmed: measured, and every required gate passed; advisory, and not passed: drift"},
-		{"two did not", []tuner.Gate{passed, drift, spread}, "confirmed: measured, and every required gate passed; advisory, and not passed: drift, spread"},
-		{"of one nothing is known", []tuner.Gate{passed, drift, {Name: "loss", Advisory: true}}, "confirmed: measured, and every required gate passed; advisory, and not passed: drift; advisory, and not known: loss"},
+		{"one did not", []tuner.Gate{passed, drift, steady}, "confirmed: measured, and every required gate passed; not passed, and only advice: drift"},
+		{"two did not", []tuner.Gate{passed, drift, spread}, "confirmed: measured, and every required gate passed; not passed, and only advice: drift, spread"},
+		{"of one nothing is known", []tuner.Gate{passed, drift, {Name: "loss", Advisory: true}}, "confirmed: measured, and every required gate passed; not passed, and only advice: drift; not known, and only advice: loss"},
 	} {
 		if got := confirmed(tt.gates); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)

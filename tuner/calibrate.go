@@ -194,9 +194,10 @@ func (r *run) calibrateAt(ctx context.Context, p Point, nth, of int) error {
 
 // roomWithout reports whether what p saves is a matter of speed alone: without it, too,
 // more rows fit than the fewest. Where they do not, what saves memory is likely to win,
-// and its peaks should be known as well as those without.
+// and its peaks should be known as well as those without. Where steps may wait for their
+// host three shapes do not tell it from the device.
 func (r *run) roomWithout(p Point) bool {
-	if r.model == nil || r.Wishes.Prefer != Speed || !r.saves(p) {
+	if r.model == nil || r.Wishes.Prefer != Speed || !r.saves(p) || r.aheadOfWork() {
 		return false
 	}
 	plain := r.anchor(r.space.Checkpointing[0])
@@ -217,9 +218,7 @@ func (r *run) fewest(shapes []trainer.Shape) []trainer.Shape {
 	}
 	few := []trainer.Shape{shapes[0], shapes[n/2], shapes[n-1]}
 	for i := range few {
-		if !r.aheadOfWork() {
-			few[i].Steps = calibrateFor
-		}
+		few[i].Steps = calibrateFor
 	}
 	return few
 }

@@ -102,7 +102,11 @@ func (r *run) decideSchedule(d *decision, f *finalist, step float64) {
 	}
 	every := int(saveSeconds/step) / f.Accumulation * f.Accumulation
 	every = max(min(every, roundUp(c.Steps, f.Accumulation)), f.Accumulation)
-	if d.because("save-every", "at most %d s of work to lose, at a step of %.3g s, after whole updates", saveSeconds, step) {
+	why := fmt.Sprintf("at most %d s of work to lose, at a step of %.3g s, after whole updates", saveSeconds, step)
+	if every >= c.Steps {
+		why = fmt.Sprintf("at the end: less than %d s of work are there to lose, at a step of %.3g s", saveSeconds, step)
+	}
+	if d.because("save-every", "%s", why) {
 		c.SaveEvery = every
 	}
 }

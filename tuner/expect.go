@@ -83,7 +83,7 @@ func (r *run) expect(d *decision, f *finalist, s steadiness, step float64) train
 	if s.leak.State != leak.Inconclusive {
 		e.LeakBytesAStep = trainer.Some(s.leak.BytesAStep)
 	}
-	e.Basis = fmt.Sprintf("%d bursts: %d calibration shapes, a confirmation on shapes of the data's own batches and at the widest of them, %d steps on one shape; %s",
+	e.Basis = fmt.Sprintf("%d bursts: %d shapes to fit by, a confirmation on shapes of the data's own batches and at the widest of them, %d steps on one shape; %s",
 		r.bursts.good(), len(r.samples), s.steps, note)
 	switch {
 	case f.inOrder:

@@ -174,7 +174,7 @@ func (s Study) rankAxis(a *axes) {
 		for rank < need && rank < maxAutoRank {
 			rank *= 2
 		}
-		why = fmt.Sprintf("%.3g supervised tokens of training over %d adapter parameters a rank ask for %d; from %d to %d is considered", planned, perRank, need, minRank, maxAutoRank)
+		why = fmt.Sprintf("%.0f supervised tokens of training over %d adapter parameters a rank ask for %d; %d is the least that is considered, %d the most", planned, perRank, need, minRank, maxAutoRank)
 		if need > rank {
 			a.notTried = append(a.notTried, NotTried{What: fmt.Sprintf("rank %d", min(64, nextPower(need))), Why: fmt.Sprintf("the data would fill it, but ranks above %d cost speed for a small gain; set --rank", maxAutoRank)})
 		}
