@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 
+	"gonum.org/v1/gonum/floats"
+
 	"github.com/mlxdyno/mlxdyno/probe/leak"
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/tuner/predict"
@@ -17,7 +19,8 @@ const (
 	maxSwapped = 64 << 20 // bytes that a system may swap out by the way
 	maxStray   = 0.05     // of a loss from that of the same step, computed otherwise
 	surely     = 2.33     // standard errors of what is said to be so
-	manySteps  = 40       // behind a drift that fails: fewer are gone in a busy moment
+	manySteps  = 40       // behind a drift that fails: fewer are gone in a busy moment,
+	longSteps  = 5.0      // and so are so few seconds of them
 )
 
 // Names of the gates that others ask about.
@@ -184,9 +187,14 @@ func (r *run) judgePace(g gates, f *finalist, s *steadiness, seconds []float64) 
 	// Within a third, a drift is small beside what steps differ by.
 	doubt := surely * 1.25 * math.Sqrt2 * max(relativeSpread(middle, early), relativeSpread(last, late)) / math.Sqrt(float64(third))
 	gate := g.add("drift", math.Max(0, f.drift), maxDrift, "", "step time changed by %+.1f %% from the middle to the last third (± %.1f %%)", 100*f.drift, 100*doubt)
-	gate.Advisory = f.drift-doubt <= maxDrift || len(seconds) < manySteps
-	if !gate.Passed && len(seconds) < manySteps {
+	took := floats.Sum(seconds)
+	gate.Advisory = f.drift-doubt <= maxDrift || len(seconds) < manySteps || took < longSteps
+	switch {
+	case gate.Passed:
+	case len(seconds) < manySteps:
 		gate.Text += fmt.Sprintf(", over %d steps: it fails nothing over fewer than %d", len(seconds), manySteps)
+	case took < longSteps:
+		gate.Text += fmt.Sprintf(", within %.2g s: it fails nothing within less than %g", took, longSteps)
 	}
 	g.add("spread", s.spread, maxSpread, "", "step times spread by %.0f %% (p90 − p10 over median)", 100*s.spread).Advisory = true
 }

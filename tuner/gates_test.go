@@ -59,6 +59,7 @@ func TestGates(t *testing.T) {
 		}, "loss follows the reference", true, true},
 		{"ever slower", func(m *machine, _ *Study) { m.slows = 0.01 }, "drift", false, false},
 		{"slower over a few steps", func(m *machine, _ *Study) { m.slows, m.t0 = 0.05, 2 }, "drift", true, false},
+		{"slower within a second", func(m *machine, _ *Study) { m.slows, m.t0, m.beta, m.gamma = 0.01, 0.001, 10e-6, 2e-9 }, "drift", true, false},
 		{"new traces at every step", func(m *machine, _ *Study) {
 			m.device, m.compile, m.traces = "cuda", 0.001, func(step int) int { return step + 1 }
 		}, "traces", false, false},
