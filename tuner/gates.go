@@ -20,7 +20,7 @@ const (
 	maxStray   = 0.05     // of a loss from that of the same step, computed otherwise
 	surely     = 2.33     // standard errors of what is said to be so
 	manySteps  = 40       // behind a drift that fails: fewer are gone in a busy moment,
-	longSteps  = 5.0      // and so are so few seconds of them
+	longSteps  = 5.0      // and so are so few seconds of them, for which the error below is too small: other programs slow many steps at a time
 )
 
 // Names of the gates that others ask about.

@@ -138,7 +138,7 @@ type run struct {
 	heldBack   []heldBack                            // calibrations that could have changed nothing
 	lastDeath  trainer.Burst                         // the last calibration burst whose process died
 	losses     map[predict.Condition][]lossAt        // of calibration's steps, in order
-	program    int64                                 // bytes of the process outside MLX before its first step
+	program    int64                                 // bytes of the process outside MLX before its first step; 0 when no burst said, and then all of host counts as what grows
 	host       int64                                 // the same, at most
 	cache      int64                                 // most that MLX kept of freed buffers
 	load       float64                               // seconds from start to first step
