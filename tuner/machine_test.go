@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/mlxdyno/mlxdyno/probe/budget"
 	"github.com/mlxdyno/mlxdyno/probe/model"
 	"github.com/mlxdyno/mlxdyno/trainer"
 	"github.com/mlxdyno/mlxdyno/trainer/data"
@@ -26,7 +27,8 @@ type machine struct {
 	kappa     float64 // bytes an adapter parameter
 	alpha     [2]float64
 	mu        [2]float64
-	floor     float64 // bytes a position of a stage that rises without attention, for 512 positions at most: the peak is a maximum
+	formulas  *[budget.Parts]float64 // the peak is so many times what the formulas of each part say, instead of by alpha, mu and floor
+	floor     float64                // bytes a position of a stage that rises without attention, for 512 positions at most: the peak is a maximum
 	t0        float64
 	beta      float64
 	gamma     float64
@@ -54,6 +56,7 @@ type machine struct {
 	ran    map[string]int // job → times
 	onCall func(n int) error
 	calls  int
+	known  map[predict.Condition]budget.Stages
 	fail   *trainer.Failure
 }
 
@@ -72,7 +75,25 @@ func (m *machine) loaded(bits int) float64 {
 }
 
 func (m *machine) active(c trainer.Config) float64 {
+	if m.formulas != nil {
+		return m.stages(c).Resident
+	}
 	return m.loaded(c.Model.Quantize) + m.kappa*0.75*m.adapters(c.Quality.Rank)
+}
+
+// stages are of steps that end an update.
+func (m *machine) stages(c trainer.Config) budget.Stages {
+	of := predict.Condition{Bits: c.Model.Quantize, Rank: c.Quality.Rank, Checkpointing: c.Plan.Checkpointing}
+	s, known := m.known[of]
+	if !known {
+		c.Plan.Accumulation = 1
+		s = budget.StagesOf(m.facts, c, m.kind())
+		if m.known == nil {
+			m.known = map[predict.Condition]budget.Stages{}
+		}
+		m.known[of] = s
+	}
+	return s
 }
 
 func (m *machine) peak(c trainer.Config, s trainer.Shape) float64 {
@@ -82,6 +103,18 @@ func (m *machine) peak(c trainer.Config, s trainer.Shape) float64 {
 	}
 	w := predict.WorkOf(s)
 	stage := math.Max(w.Positions*m.alpha[gc]+w.Squares*m.mu[gc], math.Min(w.Positions, 512)*m.floor)
+	between := m.loaded(c.Model.Quantize) + m.kappa*m.adapters(c.Quality.Rank)
+	if m.formulas != nil {
+		all := m.stages(c)
+		between, stage = all.Resident, 0
+		for _, of := range all.At(s) {
+			v := of.Fixed
+			for p, bytes := range of.Parts {
+				v += m.formulas[p] * bytes
+			}
+			stage = math.Max(stage, v)
+		}
+	}
 	extra := 0.0
 	if c.Plan.Accumulation > 1 {
 		extra = 4*m.adapters(c.Quality.Rank) + 0.03*stage
@@ -90,7 +123,7 @@ func (m *machine) peak(c trainer.Config, s trainer.Shape) float64 {
 		_, factor := m.turned(c.Plan)
 		stage *= factor
 	}
-	return m.loaded(c.Model.Quantize) + m.kappa*m.adapters(c.Quality.Rank) + stage + extra
+	return between + stage + extra
 }
 
 func (m *machine) seconds(c trainer.Config, s trainer.Shape) float64 {

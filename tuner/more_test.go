@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/mlxdyno/mlxdyno/probe/budget"
+	"github.com/mlxdyno/mlxdyno/trainer"
 )
 
 func TestMoreMemoryIsNeverSlower(t *testing.T) {
@@ -16,6 +19,28 @@ func TestMoreMemoryIsNeverSlower(t *testing.T) {
 		m := anyMachine(t)
 		limit := rapid.Int64Range(500<<20, 2<<30).Draw(t, "limit")
 		moreIsNeverSlower(t, m, limit, limit+rapid.Int64Range(1<<20, 4<<30).Draw(t, "more"))
+	})
+}
+
+// As on machines whose memory is what formulas say, part by part up to a factor, which
+// is what real ones were found to be like.
+func TestMoreMemoryIsNeverSlowerByFormulas(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := anyMachine(t)
+		m.formulas = new([budget.Parts]float64)
+		for p := range budget.PartGradients {
+			m.formulas[p] = rapid.Float64Range(0.6, 1.7).Draw(t, "factor")
+		}
+		m.formulas[budget.PartFewScores] = m.formulas[budget.PartBlockScores] * rapid.Float64Range(0.8, 1.2).Draw(t, "few")
+		need := func(batch int, checkpointing bool) float64 { // of the whole process
+			c := study(m, 0).Base.Config
+			c.Plan.Checkpointing = checkpointing
+			return m.peak(c, trainer.Shape{Batch: batch, Width: int(slices.Max(m.lengths))}) + float64(m.host)
+		}
+		least, most := need(1, true), need(8, false)
+		share := rapid.Float64Range(0, 1)
+		limit := int64(least + share.Draw(t, "limit")*(most-least))
+		moreIsNeverSlower(t, m, limit, limit+1+int64(share.Draw(t, "more")*(most-least)))
 	})
 }
 
