@@ -30,6 +30,7 @@ type PredictCell struct {
 	Checkpointing bool            `json:"checkpointing"`
 	Accuracy      tuner.Accuracy  `json:"accuracy"`
 	HeldOut       []tuner.HeldOut `json:"held_out"`
+	Again         []tuner.Repeat  `json:"again"` // what calibration had timed
 }
 
 // Predictions writes what predictions missed for a person.
@@ -37,14 +38,10 @@ func Predictions(w io.Writer, d PredictDocument, s Style) error {
 	p := &page{Style: s}
 	columns := []column{{title: "model"}, {title: "engine"}, {title: "bits", right: true}, {title: "ckpt"}, {title: "n", right: true},
 		{title: "peak: median", right: true}, {title: "p95", right: true}, {title: "worst", right: true}, {title: "bias", right: true}, {title: "above bound", right: true},
-		{title: "time: median", right: true}, {title: "bias", right: true}, {title: "at its pace", right: true}}
+		{title: "time: median", right: true}, {title: "bias", right: true}, {title: "again", right: true}, {title: "bias", right: true}, {title: "side by side", right: true}, {title: "bias", right: true}}
 	line := func(a tuner.Accuracy, first ...string) []cell {
-		paced := "–"
-		if v, ok := a.PacedMedian.Get(); ok {
-			paced = share(v)
-		}
 		return cells(append(first, strconv.Itoa(a.Predictions), share(a.PeakMedian), share(a.PeakP95), signed(a.PeakWorst), signed(a.PeakBias), strconv.Itoa(a.Above),
-			share(a.TimeMedian), signed(a.TimeBias), paced)...)
+			share(a.TimeMedian), signed(a.TimeBias), share(a.AgainMedian), signed(a.AgainBias), share(a.BesideMedian), signed(a.BesideBias))...)
 	}
 	var rows [][]cell
 	for _, c := range d.Cells {
@@ -61,6 +58,7 @@ func Predictions(w io.Writer, d PredictDocument, s Style) error {
 	p.table(columns, rows)
 	p.gap()
 	p.text(2, faint, "Shapes and ranks that took no part in the fit; errors are predicted over measured, less 1; medians and p95 are of absolute errors.")
+	p.text(2, faint, "Time: as calibrated minutes before. Again: the calibration's own shapes, timed again. Side by side: with these times instead of the calibration's, taken in turns with what is predicted.")
 	if d.Left != "" {
 		p.text(2, plain, "Not all cells: "+d.Left)
 	}

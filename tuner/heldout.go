@@ -23,19 +23,26 @@ type HeldOut struct {
 	Peak      predict.Estimate  `json:"peak"`
 	Seconds   predict.Estimate  `json:"seconds"`
 	PeakBytes int64             `json:"measured_peak_bytes"` // highest of its steps
-	Measured  float64           `json:"measured_seconds"`    // of a step: the middle of what its processes have for medians
-	// Pace is how many times as long as predicted the same processes took for witnesses,
-	// shapes that calibration had timed: what the machine does to a whole process, and, at
-	// ranks that were not calibrated with, what is predicted wrongly of all shapes alike.
-	Pace       trainer.Opt[float64] `json:"pace,omitzero"`
-	Arithmetic trainer.Opt[int64]   `json:"arithmetic_peak_bytes,omitzero"` // from the model's files alone
+	Measured  float64           `json:"measured_seconds"`    // median of the timed steps of all its processes
+
+	// Beside is predicted anew in each round of processes, by constants that are fitted to
+	// calibration's shapes as these processes timed them: what the formulas miss, without
+	// what the machine does differently from one minute to another.
+	Beside     []Beside           `json:"side_by_side"`
+	Arithmetic trainer.Opt[int64] `json:"arithmetic_peak_bytes,omitzero"` // from the model's files alone
+}
+
+// Beside is a prediction of a step's seconds and what was measured in the same minute.
+type Beside struct {
+	Predicted float64 `json:"predicted_seconds"`
+	Measured  float64 `json:"measured_seconds"` // median of the timed steps of one process
 }
 
 // PeakError is the signed relative error of the peak.
 func (h HeldOut) PeakError() float64 { return h.Peak.Value/float64(h.PeakBytes) - 1 }
 
-// TimeError is the signed relative error of a step's seconds; not known when none
-// was timed.
+// TimeError is the signed relative error of a step's seconds, as calibrated; not known
+// when none was timed.
 func (h HeldOut) TimeError() (float64, bool) {
 	if !(h.Measured > 0) {
 		return 0, false
@@ -43,45 +50,57 @@ func (h HeldOut) TimeError() (float64, bool) {
 	return h.Seconds.Value/h.Measured - 1, true
 }
 
-// PacedError is the signed relative error of a step's seconds at the pace of its
-// process; not known when that is not.
-func (h HeldOut) PacedError() (float64, bool) {
-	pace, known := h.Pace.Get()
-	if !known || !(h.Measured > 0) {
-		return 0, false
+// BesideError is the median of those of all rounds, side by side; not known when none
+// was timed so.
+func (h HeldOut) BesideError() (float64, bool) {
+	var errors []float64
+	for _, b := range h.Beside {
+		errors = append(errors, b.Predicted/b.Measured-1)
 	}
-	return h.Seconds.Value*pace/h.Measured - 1, true
+	return predict.Median(errors), len(errors) > 0
 }
 
 // AboveBound reports whether more was taken than was said not to be exceeded
 // with 99 % confidence.
 func (h HeldOut) AboveBound() bool { return float64(h.PeakBytes) > h.Peak.Upper }
 
+// Repeat is a shape of the calibration that was timed again in turns with what is held
+// out. No formula takes part: by so much the machine itself differs from one time to the
+// next, and no prediction from that calibration can be expected to be nearer.
+type Repeat struct {
+	Condition predict.Condition `json:"condition"`
+	Shape     trainer.Shape     `json:"shape"`
+	Seconds   float64           `json:"calibrated_seconds"`
+	Measured  float64           `json:"measured_seconds"` // as a HeldOut's
+}
+
 // HoldOut calibrates as Run does and then measures, with and without
 // checkpointing, at least n shapes of the data's own batches each that took no
-// part, at every rank that the wishes name. Each process runs witnesses, too. Finished bursts are kept in the
-// journal: cut off, it goes on where it was.
-func (s Study) HoldOut(ctx context.Context, n int) (out []HeldOut, err error) {
+// part, at every rank that the wishes name. They take turns with the shapes and the
+// conditions that did. Finished bursts are kept in the journal: cut off, it goes on where
+// it was.
+func (s Study) HoldOut(ctx context.Context, n int) (out []HeldOut, again []Repeat, err error) {
 	r, err := s.prepare()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := r.bursts.open(ctx, s.Journal); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, r.bursts.close()) }()
 	r.Wishes.Prefer = Quality // which leaves no condition out
 	r.space = r.axes.space(r.axes.bits[0])
 	if err := r.calibrate(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r.Wishes.Budget = r.bursts.spent + 1000*time.Hour // what is held out takes what it takes
 	if r.model == nil {
-		return nil, fmt.Errorf("hold out: calibration measured nothing: %s", r.lastDeath.Problem())
+		return nil, nil, fmt.Errorf("hold out: calibration measured nothing: %s", r.lastDeath.Problem())
 	}
-	truths := map[predict.Condition][]trainer.Burst{}
+	var t truths
 	var points []Point
-	for round := range truthRounds {
+	for nth := range truthRounds {
+		t = append(t, round{})
 		for _, gc := range r.space.Checkpointing {
 			for i, rank := range r.space.Ranks {
 				p := r.anchor(gc)
@@ -90,25 +109,27 @@ func (s Study) HoldOut(ctx context.Context, n int) (out []HeldOut, err error) {
 				if len(shapes) == 0 {
 					continue
 				}
-				burst, err := r.measureTruth(ctx, p, shapes, round)
-				if err != nil {
-					return nil, err
+				if t[nth][p.Condition()], err = r.measureTruth(ctx, p, shapes, nth); err != nil {
+					return nil, nil, err
 				}
-				if round == 0 {
+				if nth == 0 {
 					points = append(points, p)
 				}
-				truths[p.Condition()] = append(truths[p.Condition()], burst)
 			}
 		}
 	}
+	beside := make([]*predict.Model, len(t))
+	for i := range t {
+		beside[i] = r.sideBySide(t[i : i+1])
+	}
 	for _, p := range points {
-		all, err := r.holdAgainst(p, truths[p.Condition()])
+		all, err := r.holdAgainst(p, t, beside)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		out = append(out, all...)
 	}
-	return out, nil
+	return out, r.repeats(t), nil
 }
 
 // heldOutShapes are the nth rank's share of n shapes that were not calibrated with.
@@ -137,57 +158,78 @@ func (r *run) heldOutShapes(n, nth int) []trainer.Shape {
 	}
 	for i := nth; i < n; i += every {
 		s := all[int(math.Round(float64(i)*float64(len(all)-1)/float64(max(n-1, 1))))]
-		s.Steps = truthSteps
 		out = append(out, s)
 	}
 	return out
 }
 
-const (
-	// witnesses are how many shapes of the calibration a process measures again.
-	witnesses = 3
+// truthRounds is how many processes of each condition measure what is held out. Other
+// programs slow steps down by a fifth for seconds at a time and by half for minutes: no
+// one process tells what a step takes to within a few percent.
+const truthRounds = 5
 
-	// What a prediction is held against is to be known well: by the median of so many steps,
-	// or as many as that many seconds hold. Two differ by a tenth from one time to the next
-	// where other programs come and go, and the least of many is 5 % below the least of the
-	// two or three that calibration times, which is near their median.
-	truthSteps   = 12
-	truthSeconds = 0.5
+// A round is a burst of each condition that something is held out of, one soon after the
+// other.
+type round map[predict.Condition]trainer.Burst
 
-	// Processes of one training differ by more than its steps do. Each condition has so many,
-	// in turns with the others' over all the time that they take.
-	truthRounds = 2
-)
+// truths are all rounds, or some.
+type truths []round
 
-// witnesses are shapes that calibration timed at its first rank, with checkpointing as p
-// has it, evenly from the smallest to the largest.
-func (r *run) witnesses(p Point) []trainer.Shape {
-	var timed []trainer.Shape
+// seconds is the median of the timed steps of a shape; 0 when there is none.
+func (t truths) seconds(c predict.Condition, s trainer.Shape) float64 {
+	var all []float64
+	for _, bursts := range t {
+		all = append(all, timesOf(bursts[c], s)...)
+	}
+	return predict.Median(all)
+}
+
+// calibratedWith are the shapes that calibration ran in a condition.
+func (r *run) calibratedWith(c predict.Condition) []trainer.Shape {
+	var out []trainer.Shape
 	for _, s := range r.samples {
-		if s.Seconds > 0 && s.Condition == r.anchor(p.Checkpointing).Condition() {
-			timed = append(timed, s.Shape)
+		if s.Condition == c {
+			out = append(out, s.Shape)
 		}
 	}
-	slices.SortFunc(timed, byPositions)
-	var out []trainer.Shape
-	for i := range min(witnesses, len(timed)) {
-		s := timed[i*(len(timed)-1)/max(min(witnesses, len(timed))-1, 1)]
-		s.Steps = truthSteps
-		out = append(out, s)
-	}
 	return out
+}
+
+// sideBySide is the model with the times of calibration's shapes as truths have them.
+func (r *run) sideBySide(t truths) *predict.Model {
+	samples := slices.Clone(r.samples)
+	for i, s := range samples {
+		samples[i].Seconds = t.seconds(s.Condition, s.Shape)
+	}
+	m, _ := predict.Fit(samples, r.known) // the same shapes were enough before
+	return m
 }
 
 func byPositions(a, b trainer.Shape) int {
 	return cmp.Or(cmp.Compare(a.Positions(), b.Positions()), cmp.Compare(a.Batch, b.Batch))
 }
 
-// measureTruth runs shapes of one condition, with witnesses in turns with them.
-func (r *run) measureTruth(ctx context.Context, p Point, shapes []trainer.Shape, round int) (trainer.Burst, error) {
-	shapes = slices.Concat(shapes, r.witnesses(p))
+// repeats are the shapes that calibration timed, as truths have them.
+func (r *run) repeats(t truths) []Repeat {
+	var out []Repeat
+	for _, s := range r.samples {
+		if again := t.seconds(s.Condition, s.Shape); again > 0 && s.Seconds > 0 {
+			out = append(out, Repeat{s.Condition, s.Shape, s.Seconds, again})
+		}
+	}
+	return out
+}
+
+// measureTruth runs shapes of one condition as calibration would, and those that it ran
+// so.
+func (r *run) measureTruth(ctx context.Context, p Point, shapes []trainer.Shape, nth int) (trainer.Burst, error) {
+	shapes = slices.Concat(shapes, r.calibratedWith(p.Condition()))
 	slices.SortStableFunc(shapes, byPositions)
-	job := trainer.Job{Config: r.config(p), Shapes: shapes, ShapeSeconds: truthSeconds, Budget: time.Hour}
-	job.Config.Seed += uint64(round)
+	for i, s := range shapes {
+		shapes[i].Steps = r.shapeSteps(s)
+	}
+	job := trainer.Job{Config: r.config(p), Shapes: shapes, ShapeSeconds: r.shapeSeconds(), Budget: time.Hour}
+	job.Config.Seed += uint64(nth)
 	burst, err := r.bursts.run(ctx, "held out", "measure what was predicted "+describe(p), p, job)
 	if err == nil && !burst.Result.Outcome.Good() {
 		err = fmt.Errorf("hold out %s: %s", describe(p), burst.Problem())
@@ -196,39 +238,31 @@ func (r *run) measureTruth(ctx context.Context, p Point, shapes []trainer.Shape,
 }
 
 // holdAgainst holds what is predicted of one condition against what bursts of it showed.
-func (r *run) holdAgainst(p Point, truths []trainer.Burst) ([]HeldOut, error) {
-	again := r.witnesses(p)
+func (r *run) holdAgainst(p Point, t truths, beside []*predict.Model) ([]HeldOut, error) {
+	c := p.Condition()
+	fitted := r.calibratedWith(c)
 	var out []HeldOut
-	var paces []float64
-	for _, s := range samplesOf(truths[0], p) {
-		h := HeldOut{Condition: s.Condition, Shape: s.Shape, Arithmetic: budget.Estimate(r.Facts, r.config(p), s.Shape).Peak.Best()}
-		var medians []float64
-		for _, b := range truths {
-			if times := timesOf(b, s.Shape); len(times) > 0 {
-				medians = append(medians, predict.Median(times))
-			}
-			peak, _ := peakOf(b, s.Shape)
-			h.PeakBytes = max(h.PeakBytes, peak)
+	for _, s := range samplesOf(t[0][c], p) {
+		if slices.Contains(fitted, s.Shape) {
+			continue
 		}
-		h.Measured = predict.Median(medians)
+		h := HeldOut{Condition: c, Shape: s.Shape, Measured: t.seconds(c, s.Shape), Arithmetic: budget.Estimate(r.Facts, r.config(p), s.Shape).Peak.Best()}
+		positions, work := float64(s.Shape.Positions()), predict.WorkOf(s.Shape)
+		for i := range t {
+			peak, _ := peakOf(t[i][c], s.Shape)
+			h.PeakBytes = max(h.PeakBytes, peak)
+			measured := t[i:i+1].seconds(c, s.Shape)
+			if told, ok := beside[i].Seconds(c, positions, work); ok && measured > 0 {
+				h.Beside = append(h.Beside, Beside{told.Value, measured})
+			}
+		}
 		var known, timed bool
-		h.Peak, known = r.model.Peak(s.Condition, s.Shape)
-		h.Seconds, timed = r.model.Seconds(s.Condition, float64(s.Shape.Positions()), predict.WorkOf(s.Shape))
+		h.Peak, known = r.model.Peak(c, s.Shape)
+		h.Seconds, timed = r.model.Seconds(c, positions, work)
 		if !known || !timed || h.PeakBytes == 0 {
 			return nil, fmt.Errorf("hold out %s: nothing is said of %d × %d", describe(p), s.Shape.Batch, s.Shape.Width)
 		}
-		if slices.ContainsFunc(again, func(w trainer.Shape) bool { return w.Batch == s.Shape.Batch && w.Width == s.Shape.Width }) {
-			if h.Measured > 0 {
-				paces = append(paces, h.Measured/h.Seconds.Value)
-			}
-			continue
-		}
 		out = append(out, h)
-	}
-	if len(paces) > 0 {
-		for i := range out {
-			out[i].Pace = trainer.Some(predict.Median(paces))
-		}
 	}
 	return out, nil
 }
@@ -243,17 +277,22 @@ type Accuracy struct {
 	PeakBias   float64 `json:"peak_bias"`  // median of signed errors
 	Above      int     `json:"above"`      // more than the bound
 
-	TimeMedian float64 `json:"time_median"` // of absolute errors
+	TimeMedian float64 `json:"time_median"` // of absolute errors, as calibrated
 	TimeP95    float64 `json:"time_p95"`
 	TimeBias   float64 `json:"time_bias"`
 
-	PacedMedian trainer.Opt[float64] `json:"time_median_at_pace,omitzero"` // of absolute errors at the pace of each process
+	BesideMedian float64 `json:"time_median_side_by_side"` // of absolute errors, side by side
+	BesideP95    float64 `json:"time_p95_side_by_side"`
+	BesideBias   float64 `json:"time_bias_side_by_side"`
+
+	AgainMedian float64 `json:"time_median_again"` // of calibration's own shapes, timed again
+	AgainBias   float64 `json:"time_bias_again"`
 }
 
-// AccuracyOf sums up predictions, of which there is at least one.
-func AccuracyOf(all []HeldOut) Accuracy {
+// AccuracyOf sums up predictions, and what was timed again beside them.
+func AccuracyOf(all []HeldOut, again []Repeat) Accuracy {
 	a := Accuracy{Predictions: len(all)}
-	var peaks, times, paced []float64
+	var peaks, times, besides []float64
 	for _, h := range all {
 		e := h.PeakError()
 		peaks = append(peaks, e)
@@ -266,30 +305,31 @@ func AccuracyOf(all []HeldOut) Accuracy {
 		if e, ok := h.TimeError(); ok {
 			times = append(times, e)
 		}
-		if e, ok := h.PacedError(); ok {
-			paced = append(paced, math.Abs(e))
+		if e, ok := h.BesideError(); ok {
+			besides = append(besides, e)
 		}
 	}
-	if len(peaks) > 0 {
-		a.PeakBias = predict.Median(peaks)
-		a.PeakMedian, a.PeakP95 = medianAndP95(peaks)
+	a.PeakMedian, a.PeakP95, a.PeakBias = sumUp(peaks)
+	a.TimeMedian, a.TimeP95, a.TimeBias = sumUp(times)
+	a.BesideMedian, a.BesideP95, a.BesideBias = sumUp(besides)
+	var repeats []float64
+	for _, r := range again {
+		repeats = append(repeats, r.Seconds/r.Measured-1)
 	}
-	if len(times) > 0 {
-		a.TimeBias = predict.Median(times)
-		a.TimeMedian, a.TimeP95 = medianAndP95(times)
-	}
-	if len(paced) > 0 {
-		a.PacedMedian = trainer.Some(predict.Median(paced))
-	}
+	a.AgainMedian, _, a.AgainBias = sumUp(repeats)
 	return a
 }
 
-// medianAndP95 are those of absolute values; of n values the ⌈0.95·n⌉-th is taken.
-func medianAndP95(errors []float64) (middle, p95 float64) {
+// sumUp returns the median and p95 of absolute errors and the median of signed ones, all
+// 0 of none; of n values the ⌈0.95·n⌉-th is p95.
+func sumUp(errors []float64) (middle, p95, bias float64) {
+	if len(errors) == 0 {
+		return 0, 0, 0
+	}
 	abs := make([]float64, len(errors))
 	for i, e := range errors {
 		abs[i] = math.Abs(e)
 	}
 	slices.Sort(abs)
-	return predict.Median(abs), abs[(95*len(abs)+99)/100-1]
+	return predict.Median(abs), abs[(95*len(abs)+99)/100-1], predict.Median(errors)
 }

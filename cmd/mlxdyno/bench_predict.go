@@ -55,10 +55,11 @@ const heldOutShapes = 14
 func (a *app) benchPredict(ctx context.Context, env install.Env, o benchOptions) error {
 	doc := report.PredictDocument{Schema: report.PredictSchema, Versions: env.Versions, Device: env.Device}
 	var all []tuner.HeldOut
+	var repeats []tuner.Repeat
 	for _, shape := range predictModels(env) {
 		for _, engine := range o.engines {
 			for _, bits := range o.bits {
-				held, err := a.holdOut(ctx, env, o, shape, engine, bits)
+				held, again, err := a.holdOut(ctx, env, o, shape, engine, bits)
 				if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 					doc.Left = fmt.Sprintf("%s were over; the same command goes on", o.deadline)
 					break
@@ -66,7 +67,7 @@ func (a *app) benchPredict(ctx context.Context, env install.Env, o benchOptions)
 				if err != nil {
 					return err
 				}
-				all = append(all, held...)
+				all, repeats = append(all, held...), append(repeats, again...)
 				for _, gc := range []bool{false, true} {
 					cell := report.PredictCell{Model: fmt.Sprintf("%d×%d, %d heads, %d words", shape.Hidden, shape.Layers, shape.Heads, shape.Vocab), Engine: engine, Bits: bits, Checkpointing: gc}
 					for _, h := range held {
@@ -74,23 +75,28 @@ func (a *app) benchPredict(ctx context.Context, env install.Env, o benchOptions)
 							cell.HeldOut = append(cell.HeldOut, h)
 						}
 					}
-					cell.Accuracy = tuner.AccuracyOf(cell.HeldOut)
+					for _, r := range again {
+						if r.Condition.Checkpointing == gc {
+							cell.Again = append(cell.Again, r)
+						}
+					}
+					cell.Accuracy = tuner.AccuracyOf(cell.HeldOut, cell.Again)
 					doc.Cells = append(doc.Cells, cell)
 				}
 			}
 		}
 	}
-	doc.All = tuner.AccuracyOf(all)
+	doc.All = tuner.AccuracyOf(all, repeats)
 	return a.print(doc, func() error { return report.Predictions(a.stdout, doc, a.style()) })
 }
 
 // holdOut runs one model with one engine at one width of weights.
-func (a *app) holdOut(ctx context.Context, env install.Env, o benchOptions, shape demo.Shape, engine string, bits int) ([]tuner.HeldOut, error) {
+func (a *app) holdOut(ctx context.Context, env install.Env, o benchOptions, shape demo.Shape, engine string, bits int) ([]tuner.HeldOut, []tuner.Repeat, error) {
 	dir := filepath.Join(env.Home, "bench")
 	model, err := demo.MakeModel(ctx, demo.Options{Dir: filepath.Join(dir, "models"), Python: env.Python, Environ: env.Environ(),
 		Progress: func(stage, detail string) { a.progress("%s %s", stage, detail) }}, shape)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	median := 72.0
 	switch {
@@ -101,27 +107,27 @@ func (a *app) holdOut(ctx context.Context, env install.Env, o benchOptions, shap
 	}
 	text, err := rowsOfLengths(dir, median)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	settings := trainer.NewSettings()
 	settings.Config.Model.Path, settings.Config.Data.Path = model, text
 	for _, set := range append([]string{"engine=" + engine, "quantize=" + strconv.Itoa(bits), "num-layers=-1", "iters=40"}, o.sets...) {
 		name, value, _ := strings.Cut(set, "=")
 		if err := settings.Set(name, value, trainer.FromFlag); err != nil {
-			return nil, usagef("%s: %v", set, err)
+			return nil, nil, usagef("%s: %v", set, err)
 		}
 	}
 	s, err := a.open(ctx, settings)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	study, _, err := s.study(ctx, tuner.Wishes{Ranks: []int{8, 16, 32}, Budget: 10 * time.Minute})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	kept := filepath.Join(dir, "predict")
 	if err := os.MkdirAll(kept, 0o755); err != nil {
-		return nil, fmt.Errorf("make the journal's directory: %w", err)
+		return nil, nil, fmt.Errorf("make the journal's directory: %w", err)
 	}
 	study.Journal = filepath.Join(kept, fmt.Sprintf("%s-%s-%d.jsonl", filepath.Base(model), engine, bits))
 	study.Progress = func(st tuner.Stage) {
