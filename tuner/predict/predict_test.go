@@ -213,6 +213,36 @@ func TestTimesAreFitted(t *testing.T) {
 	}
 }
 
+// Of two ranks that were measured others are on a line: between them and beyond, with
+// checkpointing, too. None that is higher is faster, and none that is lower saves more than
+// its operations.
+func TestOtherRanksAreOnALine(t *testing.T) {
+	w := WorkOf(trainer.Shape{Batch: 4, Width: 257})
+	of := func(times float64) func(rank int, checkpointing bool) float64 {
+		higher := usual
+		higher.t0, higher.beta, higher.gamma = times*usual.t0, times*usual.beta, times*usual.gamma
+		m, _ := Fit(slices.Concat(usual.measure(files, off, 0), usual.measure(files, on, 0), higher.measure(files, Condition{0, 32, false}, 0)), files)
+		return func(rank int, checkpointing bool) float64 {
+			base, _ := m.Seconds(Condition{0, 8, checkpointing}, w.Positions, w)
+			e, ok := m.Seconds(Condition{0, rank, checkpointing}, w.Positions, w)
+			if !ok || rank != 32 && !e.Extrapolated {
+				t.Errorf("rank %d: %+v", rank, e)
+			}
+			return e.Value / base.Value
+		}
+	}
+	slower := of(1.12)
+	for rank, want := range map[int]float64{16: 1.04, 32: 1.12, 56: 1.24, 4: 0.98} {
+		near(t, fmt.Sprint("rank ", rank), slower(rank, false), want, 1e-6)
+		near(t, fmt.Sprint("rank ", rank, " with checkpointing"), slower(rank, true), want, 1e-6)
+	}
+	near(t, "rank 16 where 32 seemed to be faster", of(0.9)(16, false), 1, 1e-6)
+	operations := func(rank int) float64 {
+		return 4*float64(files.Parameters) + 6*float64(files.AdapterParameters(rank))
+	}
+	near(t, "rank 4 where 32 seemed to take five times as long", of(5)(4, false), operations(4)/operations(8), 1e-6)
+}
+
 func TestUnmeasuredConditionsAreReached(t *testing.T) {
 	s := trainer.Shape{Batch: 4, Width: 257}
 	m, _ := Fit(slices.Concat(usual.measure(files, off, 0), usual.measure(files, on, 0), usual.measure(files, four, 0)), files)
