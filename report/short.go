@@ -92,7 +92,7 @@ func shortMemory(r tuner.Report) string {
 	}
 	if r.Baseline == nil && r.Start != nil {
 		if v, ok := r.Start.MemoryRatio.Get(); ok {
-			text += fmt.Sprintf("; %s × that of the defaults", number(v))
+			text += fmt.Sprintf("; over an epoch %s × that of the defaults", number(v))
 		}
 	}
 	return text

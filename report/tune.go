@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 
 	"github.com/mlxdyno/mlxdyno/trainer"
@@ -24,7 +25,7 @@ func Tune(w io.Writer, r tuner.Report, s Style, on Onward) error {
 	p := &page{Style: s}
 	switch r.Verdict {
 	case tuner.Confirmed:
-		p.marked("mlxdyno tune: ", strong, fine, confirmed(r.Gates))
+		p.marked("mlxdyno tune: ", strong, fine, confirmed(r.Gates, r.Expected.TokensError))
 	case tuner.Impossible:
 		p.marked("mlxdyno tune: ", strong, bad, "no configuration fits")
 	default:
@@ -71,10 +72,13 @@ func Tune(w io.Writer, r tuner.Report, s Style, on Onward) error {
 	return p.flush(w)
 }
 
-// confirmed names the advisory gates that did not pass, or of which nothing is known: they fail nothing, and
-// widen the stated errors.
-func confirmed(gates []tuner.Gate) string {
+// confirmed says so when little is known of the speed, and names the advisory gates that did not pass, or of
+// which nothing is known: they fail nothing, and widen the stated errors.
+func confirmed(gates []tuner.Gate, speedError float64) string {
 	text := "confirmed: measured, and every required gate passed"
+	if speedError >= unsteady {
+		text += "; but its speed is known to " + within(speedError) + " only"
+	}
 	var not, unknown []string
 	for _, g := range gates {
 		switch {
@@ -228,12 +232,22 @@ func (p *page) start(r tuner.Report) {
 	p.heading("Against the defaults, with what you set (%s)", how)
 	p.table([]column{{}, {title: "defaults", right: true}, {title: "chosen", right: true}, {title: "ratio", right: true}}, [][]cell{
 		cells("tok/s of an epoch", optNumber(s.TokensPerSecond), optNumber(product(s.TokensPerSecond, s.Speedup)), times(s.Speedup)),
-		cells("peak memory", optBytes(s.PeakBytes), optBytes(r.Expected.PeakBytes), times(s.MemoryRatio)),
+		cells("peak memory of an epoch", optBytes(s.PeakBytes), optBytes(epochPeak(s)), times(s.MemoryRatio)),
 		cells("fits", yes(s.Fits), yes(r.Verdict != tuner.Impossible), ""),
 	})
 	if s.Note != "" {
 		p.text(tableIndent, plain, s.Note)
 	}
+}
+
+// epochPeak is the peak of the chosen configuration that s holds against that of the start.
+func epochPeak(s *tuner.Comparison) trainer.Opt[int64] {
+	bytes, known := s.PeakBytes.Get()
+	ratio, also := s.MemoryRatio.Get()
+	if !known || !also {
+		return trainer.Opt[int64]{}
+	}
+	return trainer.Some(int64(math.Round(float64(bytes) * ratio)))
 }
 
 // plusMinus renders a difference.
