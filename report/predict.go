@@ -58,7 +58,7 @@ func Predictions(w io.Writer, d PredictDocument, s Style) error {
 	p.table(columns, rows)
 	p.gap()
 	p.text(2, faint, "Shapes and ranks that took no part in the fit; errors are predicted over measured, less 1; medians and p95 are of absolute errors.")
-	p.text(2, faint, "Time: as calibrated minutes before. Again: the calibration's own shapes, timed again. Side by side: with these times instead of the calibration's, taken in turns with what is predicted.")
+	p.text(2, faint, "Time: as calibrated before. Again: the calibration's own shapes, timed again. Side by side: with these times instead of the calibration's, taken in turns with what is predicted.")
 	if d.Left != "" {
 		p.text(2, plain, "Not all cells: "+d.Left)
 	}

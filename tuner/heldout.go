@@ -65,13 +65,13 @@ func (h HeldOut) BesideError() (float64, bool) {
 func (h HeldOut) AboveBound() bool { return float64(h.PeakBytes) > h.Peak.Upper }
 
 // Repeat is a shape of the calibration that was timed again in turns with what is held
-// out. No formula takes part: by so much the machine itself differs from one time to the
-// next, and no prediction from that calibration can be expected to be nearer.
+// out. No formula takes part: what it differs by is the machine's, from one time to the
+// next, and that calibration takes the least of a few steps.
 type Repeat struct {
 	Condition predict.Condition `json:"condition"`
 	Shape     trainer.Shape     `json:"shape"`
-	Seconds   float64           `json:"calibrated_seconds"`
-	Measured  float64           `json:"measured_seconds"` // as a HeldOut's
+	Seconds   float64           `json:"calibrated_seconds"` // the least of one process
+	Measured  float64           `json:"measured_seconds"`   // as a HeldOut's
 }
 
 // HoldOut calibrates as Run does and then measures, with and without

@@ -95,7 +95,7 @@ func TestSideBySide(t *testing.T) {
 		if calls <= 3 { // which calibrate
 			return 1
 		}
-		return 1.2 + 0.01*float64(calls%3)
+		return 1.2 + 0.3*float64((calls-4)/4) // two ranks with and without checkpointing make a round
 	}
 	s := study(m, 8<<30)
 	s.Wishes.Ranks = []int{32, 64}
@@ -104,8 +104,13 @@ func TestSideBySide(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, h := range all {
-		if e, ok := h.BesideError(); !ok || math.Abs(e) > 0.03 {
-			t.Errorf("%+v of %+v: %+.3f off side by side", h.Shape, h.Condition, e)
+		if len(h.Beside) != truthRounds {
+			t.Errorf("%+v of %+v: %d rounds", h.Shape, h.Condition, len(h.Beside))
+		}
+		for i, b := range h.Beside {
+			if e := b.Predicted/b.Measured - 1; math.Abs(e) > 0.03 {
+				t.Errorf("%+v of %+v: %+.3f off side by side in round %d", h.Shape, h.Condition, e, i)
+			}
 		}
 		if e, ok := h.TimeError(); !ok || e > -0.1 {
 			t.Errorf("%+v of %+v: %+.3f off as calibrated", h.Shape, h.Condition, e)

@@ -80,6 +80,9 @@ func (a *app) benchPredict(ctx context.Context, env install.Env, o benchOptions)
 							cell.Again = append(cell.Again, r)
 						}
 					}
+					if len(cell.HeldOut) == 0 {
+						continue
+					}
 					cell.Accuracy = tuner.AccuracyOf(cell.HeldOut, cell.Again)
 					doc.Cells = append(doc.Cells, cell)
 				}

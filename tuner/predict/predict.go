@@ -465,7 +465,7 @@ func (m *Model) Seconds(c Condition, largest float64, steps ...Work) (Estimate, 
 			ratio := m.operations(next) / m.operations(from) * m.packing(from, next)
 			if fa, fb := m.times[a], m.timesLike(b); fa.x != nil && fb.x != nil && fa.of(steps) > 0 {
 				ratio = fb.of(steps) / fa.of(steps)
-			} else if line, ok := m.ranks(a, b, steps); ok {
+			} else if line, ok := m.ranks(from, next, steps); ok {
 				ratio = line
 			}
 			e.Value *= ratio
@@ -501,30 +501,42 @@ func (m *Model) timesLike(c Condition) fit {
 
 // ranks is how many times as long steps take at another rank, on the straight line that
 // two measured ones make. Operations say too much of small models: where they say that rank
-// 32 takes 1.37 times as long as rank 8 it took 1.15 times. So they are the most that a
-// lower rank saves.
+// 32 takes 1.37 times as long as rank 8 it took 1.15 times. So beyond what was measured they
+// are the most that a lower rank saves, and that a higher one costs. The two are measured
+// without checkpointing, at the bits in question, as far as there are such.
 func (m *Model) ranks(from, to Condition, steps []Work) (times float64, ok bool) {
-	here := m.times[from]
-	if from.Rank == to.Rank || here.x == nil || !(here.of(steps) > 0) {
+	if from.Rank == to.Rank {
 		return 0, false
 	}
 	away := func(c Condition) int { return max(c.Rank-to.Rank, to.Rank-c.Rank) }
-	var other Condition
-	for c, f := range m.times {
-		if c.Bits == from.Bits && !c.Checkpointing && c.Rank != from.Rank && !f.scaled &&
-			(!ok || away(c) < away(other) || away(c) == away(other) && c.Rank < other.Rank) {
-			other, ok = c, true
+	for _, at := range []Condition{plain(from), from, {m.anchor.Bits, from.Rank, false}, {m.anchor.Bits, from.Rank, from.Checkpointing}} {
+		here := m.times[at]
+		if here.x == nil || here.scaled || !(here.of(steps) > 0) {
+			continue
 		}
+		var other Condition
+		for c, f := range m.times {
+			if c.Bits == at.Bits && c.Checkpointing == at.Checkpointing && c.Rank != at.Rank && !f.scaled &&
+				(!ok || away(c) < away(other) || away(c) == away(other) && c.Rank < other.Rank) {
+				other, ok = c, true
+			}
+		}
+		if !ok {
+			continue
+		}
+		slope := math.Max((m.times[other].of(steps)/here.of(steps)-1)/float64(other.Rank-at.Rank), 0)
+		line := func(rank int) float64 { return 1 + slope*float64(rank-at.Rank) }
+		times = line(to.Rank)
+		edge := to // the nearest of what was measured, where to is beyond it
+		edge.Rank = min(max(to.Rank, min(at.Rank, other.Rank)), max(at.Rank, other.Rank))
+		if all := line(edge.Rank) * m.operations(to) / m.operations(edge); to.Rank < edge.Rank {
+			times = math.Max(times, all)
+		} else if to.Rank > edge.Rank {
+			times = math.Min(times, all)
+		}
+		return times, true
 	}
-	if !ok {
-		return 0, false
-	}
-	slope := math.Max((m.times[other].of(steps)/here.of(steps)-1)/float64(other.Rank-from.Rank), 0)
-	times = 1 + slope*float64(to.Rank-from.Rank)
-	if to.Rank < from.Rank {
-		times = math.Max(times, m.operations(to)/m.operations(from))
-	}
-	return times, true
+	return 0, false
 }
 
 // path leads from one condition to another with the same checkpointing,

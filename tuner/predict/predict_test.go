@@ -241,6 +241,24 @@ func TestOtherRanksAreOnALine(t *testing.T) {
 		return 4*float64(files.Parameters) + 6*float64(files.AdapterParameters(rank))
 	}
 	near(t, "rank 4 where 32 seemed to take five times as long", of(5)(4, false), operations(4)/operations(8), 1e-6)
+	near(t, "rank 64 where 32 did", of(5)(64, false), 5*operations(64)/operations(32), 1e-6)
+
+	// With checkpointing alone, and at bits of which one rank was measured.
+	higher := usual
+	higher.t0, higher.beta, higher.gamma = 1.12*usual.t0, 1.12*usual.beta, 1.12*usual.gamma
+	m, _ := Fit(slices.Concat(usual.measure(files, on, 0), higher.measure(files, Condition{0, 32, true}, 0)), files)
+	for _, c := range []Condition{on, four} {
+		if c == four {
+			m, _ = Fit(slices.Concat(usual.measure(files, off, 0), higher.measure(files, Condition{0, 32, false}, 0), usual.measure(files, four, 0)), files)
+		}
+		base, _ := m.Seconds(c, w.Positions, w)
+		c.Rank = 16
+		e, ok := m.Seconds(c, w.Positions, w)
+		if !ok {
+			t.Errorf("%+v is not known", c)
+		}
+		near(t, fmt.Sprintf("%+v", c), e.Value/base.Value, 1.04, 1e-6)
+	}
 }
 
 func TestUnmeasuredConditionsAreReached(t *testing.T) {
