@@ -4,12 +4,13 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"github.com/mlxdyno/mlxdyno/tuner"
 )
 
 // PredictSchema names the JSON document of predictions held against bursts.
-const PredictSchema = "mlxdyno/bench-predict/1"
+const PredictSchema = "mlxdyno/bench-predict/2"
 
 // PredictDocument is what predictions missed, cell by cell.
 type PredictDocument struct {
@@ -37,11 +38,11 @@ type PredictCell struct {
 func Predictions(w io.Writer, d PredictDocument, s Style) error {
 	p := &page{Style: s}
 	columns := []column{{title: "model"}, {title: "engine"}, {title: "bits", right: true}, {title: "ckpt"}, {title: "n", right: true},
-		{title: "peak: median", right: true}, {title: "p95", right: true}, {title: "worst", right: true}, {title: "bias", right: true}, {title: "above bound", right: true},
-		{title: "time: median", right: true}, {title: "bias", right: true}, {title: "again", right: true}, {title: "bias", right: true}, {title: "side by side", right: true}, {title: "bias", right: true}}
+		{title: "peak", right: true}, {title: "p95", right: true}, {title: "worst", right: true}, {title: "bias", right: true}, {title: "above", right: true},
+		{title: "time", right: true}, {title: "bias", right: true}, {title: "again", right: true}, {title: "bias", right: true}, {title: "beside", right: true}, {title: "bias", right: true}}
 	line := func(a tuner.Accuracy, first ...string) []cell {
 		return cells(append(first, strconv.Itoa(a.Predictions), share(a.PeakMedian), share(a.PeakP95), signed(a.PeakWorst), signed(a.PeakBias), strconv.Itoa(a.Above),
-			share(a.TimeMedian), signed(a.TimeBias), share(a.AgainMedian), signed(a.AgainBias), share(a.BesideMedian), signed(a.BesideBias))...)
+			middle(a.Time), bias(a.Time), middle(a.Again), bias(a.Again), middle(a.Beside), bias(a.Beside))...)
 	}
 	var rows [][]cell
 	for _, c := range d.Cells {
@@ -52,18 +53,35 @@ func Predictions(w io.Writer, d PredictDocument, s Style) error {
 		if c.Checkpointing {
 			gc = "on"
 		}
-		rows = append(rows, line(c.Accuracy, c.Model, c.Engine, bits, gc))
+		model, _, _ := strings.Cut(c.Model, ",")
+		rows = append(rows, line(c.Accuracy, model, c.Engine, bits, gc))
 	}
 	rows = append(rows, line(d.All, "all", "", "", ""))
 	p.table(columns, rows)
 	p.gap()
-	p.text(2, faint, "Shapes and ranks that took no part in the fit; errors are predicted over measured, less 1; medians and p95 are of absolute errors.")
-	p.text(2, faint, "Time: as calibrated before. Again: the calibration's own shapes, timed again. Side by side: with these times instead of the calibration's, taken in turns with what is predicted.")
+	p.text(2, faint, "Shapes and ranks that took no part in the fit; errors are predicted over measured, less 1, in percent; peak, p95, time, again and beside are of absolute errors, medians but for p95. Above: more than the bound of 99 %.")
+	p.text(2, faint, "Time: as calibrated before. Again: the calibration's own shapes, timed again. Beside: with these times instead of the calibration's, taken in turns with what is predicted.")
 	if d.Left != "" {
 		p.text(2, plain, "Not all cells: "+d.Left)
 	}
 	return p.flush(w)
 }
 
-func share(v float64) string  { return fmt.Sprintf("%.2f %%", 100*v) }
-func signed(v float64) string { return fmt.Sprintf("%+.2f %%", 100*v) }
+// middle and bias are of errors that may not be known.
+func middle(e *tuner.Errors) string {
+	if e == nil {
+		return "–"
+	}
+	return fmt.Sprintf("%.1f", 100*e.Median)
+}
+
+func bias(e *tuner.Errors) string {
+	if e == nil {
+		return "–"
+	}
+	return signed(e.Bias)
+}
+
+// share and signed are in percent.
+func share(v float64) string  { return fmt.Sprintf("%.2f", 100*v) }
+func signed(v float64) string { return fmt.Sprintf("%+.1f", 100*v) }

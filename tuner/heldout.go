@@ -277,16 +277,16 @@ type Accuracy struct {
 	PeakBias   float64 `json:"peak_bias"`  // median of signed errors
 	Above      int     `json:"above"`      // more than the bound
 
-	TimeMedian float64 `json:"time_median"` // of absolute errors, as calibrated
-	TimeP95    float64 `json:"time_p95"`
-	TimeBias   float64 `json:"time_bias"`
+	Time   *Errors `json:"time,omitempty"`         // as calibrated; absent where nothing was timed, as are the others
+	Beside *Errors `json:"side_by_side,omitempty"` // of times, side by side
+	Again  *Errors `json:"again,omitempty"`        // of calibration's own shapes, timed again
+}
 
-	BesideMedian float64 `json:"time_median_side_by_side"` // of absolute errors, side by side
-	BesideP95    float64 `json:"time_p95_side_by_side"`
-	BesideBias   float64 `json:"time_bias_side_by_side"`
-
-	AgainMedian float64 `json:"time_median_again"` // of calibration's own shapes, timed again
-	AgainBias   float64 `json:"time_bias_again"`
+// Errors sums up signed relative errors, of which there is at least one.
+type Errors struct {
+	Median float64 `json:"median"` // of absolute ones
+	P95    float64 `json:"p95"`    // of absolute ones
+	Bias   float64 `json:"bias"`   // median of signed ones
 }
 
 // AccuracyOf sums up predictions, and what was timed again beside them.
@@ -309,27 +309,27 @@ func AccuracyOf(all []HeldOut, again []Repeat) Accuracy {
 			besides = append(besides, e)
 		}
 	}
-	a.PeakMedian, a.PeakP95, a.PeakBias = sumUp(peaks)
-	a.TimeMedian, a.TimeP95, a.TimeBias = sumUp(times)
-	a.BesideMedian, a.BesideP95, a.BesideBias = sumUp(besides)
+	if e := sumUp(peaks); e != nil {
+		a.PeakMedian, a.PeakP95, a.PeakBias = e.Median, e.P95, e.Bias
+	}
+	a.Time, a.Beside = sumUp(times), sumUp(besides)
 	var repeats []float64
 	for _, r := range again {
 		repeats = append(repeats, r.Seconds/r.Measured-1)
 	}
-	a.AgainMedian, _, a.AgainBias = sumUp(repeats)
+	a.Again = sumUp(repeats)
 	return a
 }
 
-// sumUp returns the median and p95 of absolute errors and the median of signed ones, all
-// 0 of none; of n values the ⌈0.95·n⌉-th is p95.
-func sumUp(errors []float64) (middle, p95, bias float64) {
+// sumUp sums up errors, nil of none; of n values the ⌈0.95·n⌉-th is p95.
+func sumUp(errors []float64) *Errors {
 	if len(errors) == 0 {
-		return 0, 0, 0
+		return nil
 	}
 	abs := make([]float64, len(errors))
 	for i, e := range errors {
 		abs[i] = math.Abs(e)
 	}
 	slices.Sort(abs)
-	return predict.Median(abs), abs[(95*len(abs)+99)/100-1], predict.Median(errors)
+	return &Errors{predict.Median(abs), abs[(95*len(abs)+99)/100-1], predict.Median(errors)}
 }

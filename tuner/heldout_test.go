@@ -116,8 +116,8 @@ func TestSideBySide(t *testing.T) {
 			t.Errorf("%+v of %+v: %+.3f off as calibrated", h.Shape, h.Condition, e)
 		}
 	}
-	if a := AccuracyOf(all, again); a.BesideMedian > 0.02 || a.TimeMedian < 0.1 || a.AgainMedian < 0.1 {
-		t.Errorf("%.3f off, %.3f side by side, %.3f from one time to the next", a.TimeMedian, a.BesideMedian, a.AgainMedian)
+	if a := AccuracyOf(all, again); a.Beside.Median > 0.02 || a.Time.Median < 0.1 || a.Again.Median < 0.1 {
+		t.Errorf("%.3f off, %.3f side by side, %.3f from one time to the next", a.Time.Median, a.Beside.Median, a.Again.Median)
 	}
 }
 
@@ -130,8 +130,8 @@ func TestAccuracy(t *testing.T) {
 		return h
 	}
 	got := AccuracyOf([]HeldOut{of(101, 110, 100, 1, 1), of(97, 99, 100, 1.5, 1), of(100, 100, 100, 1, 0), of(110, 120, 100, 0.5, 1)}, []Repeat{{Seconds: 0.9, Measured: 1}})
-	want := Accuracy{Predictions: 4, PeakMedian: 0.02, PeakP95: 0.1, PeakWorst: 0.1, PeakBias: 0.005, Above: 1, TimeMedian: 0.5, TimeP95: 0.5,
-		BesideMedian: 0.45, BesideP95: 0.65, BesideBias: 0.1, AgainMedian: 0.1, AgainBias: -0.1}
+	want := Accuracy{Predictions: 4, PeakMedian: 0.02, PeakP95: 0.1, PeakWorst: 0.1, PeakBias: 0.005, Above: 1,
+		Time: &Errors{0.5, 0.5, 0}, Beside: &Errors{0.45, 0.65, 0.1}, Again: &Errors{0.1, 0.1, -0.1}}
 	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b float64) bool { return a-b < 1e-9 && b-a < 1e-9 })); d != "" {
 		t.Error(d)
 	}
