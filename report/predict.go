@@ -37,29 +37,29 @@ type PredictCell struct {
 // Predictions writes what predictions missed for a person.
 func Predictions(w io.Writer, d PredictDocument, s Style) error {
 	p := &page{Style: s}
-	columns := []column{{title: "model"}, {title: "engine"}, {title: "bits", right: true}, {title: "ckpt"}, {title: "n", right: true},
-		{title: "peak", right: true}, {title: "p95", right: true}, {title: "worst", right: true}, {title: "bias", right: true}, {title: "above", right: true},
+	columns := []column{{title: "model"}, {title: "engine"}, {title: "base"}, {title: "n", right: true},
+		{title: "peak", right: true}, {title: "p95", right: true}, {title: "worst", right: true}, {title: "bias", right: true}, {title: "over", right: true},
 		{title: "time", right: true}, {title: "bias", right: true}, {title: "again", right: true}, {title: "bias", right: true}, {title: "beside", right: true}, {title: "bias", right: true}}
 	line := func(a tuner.Accuracy, first ...string) []cell {
-		return cells(append(first, strconv.Itoa(a.Predictions), share(a.PeakMedian), share(a.PeakP95), signed(a.PeakWorst), signed(a.PeakBias), strconv.Itoa(a.Above),
+		return cells(append(first, strconv.Itoa(a.Predictions), share(a.PeakMedian), fmt.Sprintf("%.1f", 100*a.PeakP95), signed(a.PeakWorst), signed(a.PeakBias), strconv.Itoa(a.Above),
 			middle(a.Time), bias(a.Time), middle(a.Again), bias(a.Again), middle(a.Beside), bias(a.Beside))...)
 	}
 	var rows [][]cell
 	for _, c := range d.Cells {
-		bits, gc := "f32", "off"
+		base := "f32"
 		if c.Bits > 0 {
-			bits = strconv.Itoa(c.Bits)
+			base = strconv.Itoa(c.Bits)
 		}
 		if c.Checkpointing {
-			gc = "on"
+			base += " gc"
 		}
 		model, _, _ := strings.Cut(c.Model, ",")
-		rows = append(rows, line(c.Accuracy, model, c.Engine, bits, gc))
+		rows = append(rows, line(c.Accuracy, model, c.Engine, base))
 	}
-	rows = append(rows, line(d.All, "all", "", "", ""))
+	rows = append(rows, line(d.All, "all", "", ""))
 	p.table(columns, rows)
 	p.gap()
-	p.text(2, faint, "Shapes and ranks that took no part in the fit; errors are predicted over measured, less 1, in percent; peak, p95, time, again and beside are of absolute errors, medians but for p95. Above: more than the bound of 99 %.")
+	p.text(2, faint, "Shapes and ranks that took no part in the fit; errors are predicted over measured, less 1, in percent; peak, p95, time, again and beside are of absolute errors, medians but for p95. Over: more than the bound of 99 %. gc: checkpointing.")
 	p.text(2, faint, "Time: as calibrated before. Again: the calibration's own shapes, timed again. Beside: with these times instead of the calibration's, taken in turns with what is predicted.")
 	if d.Left != "" {
 		p.text(2, plain, "Not all cells: "+d.Left)
